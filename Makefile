@@ -1,0 +1,52 @@
+# hnet_bridge. 'make demo' runs the main job on this machine, 'make test' runs every test; both install what they need on Debian or Ubuntu.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/hnet-robotics/hnet_bridge/overlay/api.version=$(VERSION)
+RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock
+
+.PHONY: all build test unit race fuzz demo bench lint deps clean
+
+all: build
+
+# Static binaries into bin/.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+# Every test: units, simulated networks, network namespaces, real Cyclone DDS and Fast DDS. Under ten minutes.
+test: deps
+	$(MAKE) lint
+	HNET_LAB=$(if $(CI),required,) $(GO) test -p 1 ./...
+	$(MAKE) race
+
+# What needs neither rights nor packages.
+unit:
+	$(GO) test ./overlay/... ./dds/... ./cmd/...
+
+race:
+	HNET_LAB=$(if $(CI),required,) $(GO) test -p 1 -race -short $(RACE)
+
+# Each fuzz target for FUZZTIME.
+FUZZTIME ?= 30s
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p 2>/dev/null | grep '^Fuzz'); do \
+	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; done
+
+# Two robots, real DDS samples over the overlay, the peer table live. Ends on Ctrl-C.
+demo: deps
+	@$(GO) build -o bin/demo ./test/demo && bin/demo
+
+bench: deps
+	$(GO) test -run '^$$' -bench . -benchmem ./overlay/...
+
+lint:
+	@bad=$$(gofmt -l cmd dds overlay test); if [ -n "$$bad" ]; then echo "not formatted by gofmt:"; echo "$$bad"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+
+deps:
+	@./test/install-deps.sh lab dds
+
+clean:
+	rm -rf bin
