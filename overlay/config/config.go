@@ -1,0 +1,107 @@
+// Package config reads the daemon's configuration: one YAML file in which everything is optional.
+// Every mistake in it is an [*Error] that names the file, the line and what was expected there.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+)
+
+// Limits of the configuration.
+const (
+	MaxFile  = 1 << 20 // bytes of the file
+	MaxBases = 16
+	MaxPeers = 10000
+	MaxLanes = 256
+
+	MinMTU = 1280
+	MaxMTU = 65535
+
+	// DefaultPort is this node's UDP port if none is set: the first of ten that are tried.
+	DefaultPort = 5582
+	// DefaultBaseTCP is a Base's TCP port if none is set.
+	DefaultBaseTCP = 443
+)
+
+// Cipher says how the tunnel's cipher is chosen.
+type Cipher string
+
+// The choices of cipher.
+const (
+	CipherAuto             Cipher = "auto" // AES-256-GCM where both sides have AES instructions
+	CipherChaCha20Poly1305 Cipher = "chacha20poly1305"
+	CipherAES256GCM        Cipher = "aes256gcm"
+)
+
+// Config is a checked configuration.
+type Config struct {
+	Interface string
+	MTU       int    // 0 = found per path, else MinMTU..MaxMTU
+	Port      uint16 // 0 = any
+	// PortSet tells a port that the file names, which must be free, from the default, which may give way to the next.
+	PortSet      bool
+	Bases        []Base
+	Peers        []Peer
+	LANDiscovery bool
+	PortMapping  bool
+	// WhitelistEnabled is what the file says, or true. WhitelistEnabledSet tells whether it says anything.
+	WhitelistEnabled    bool
+	WhitelistEnabledSet bool
+	Relay               bool
+	LowData             bool
+	Cipher              Cipher
+	HostsFile           string // absolute; "" = leave names alone
+	LogLevel            slog.Level
+	Metrics             string // host:port of the Prometheus endpoint; "" = none
+	DDS                 DDS
+}
+
+// Base is one Base server. Its address pins its identity.
+type Base struct {
+	Host    string // IP address or DNS name, never inside fc94::/16
+	Address netip.Addr
+	UDP     uint16 // 0 = not by UDP
+	TCP     uint16 // 0 = not by TCP
+}
+
+// Peer is static knowledge of one peer.
+type Peer struct {
+	Key      identity.PublicKey
+	Endpoint string    // host:port, or ""
+	PSKFile  string    // absolute, or ""
+	PSK      *[32]byte // what [Load] read from PSKFile; never print it
+	Relay    bool
+
+	pskLine int // line of psk_file, for the error if it cannot be read
+}
+
+// DDS configures what the daemon does for DDS.
+type DDS struct {
+	Enabled bool
+	Dir     string // absolute
+	Lanes   []Lane
+}
+
+// Lane puts the topics that match a pattern into a lane of the tunnel.
+type Lane struct {
+	Match     string // ROS topic name, may contain * and ?
+	Lane      string // urgent, normal or bulk
+	Redundant bool   // send on two paths
+}
+
+// Default is the configuration of an empty file.
+func Default() Config {
+	return Config{
+		Interface:        "hnet0",
+		Port:             DefaultPort,
+		LANDiscovery:     true,
+		PortMapping:      true,
+		WhitelistEnabled: true,
+		Cipher:           CipherAuto,
+		HostsFile:        "/etc/hosts",
+		LogLevel:         slog.LevelInfo,
+		DDS:              DDS{Enabled: true, Dir: "/var/lib/hnet/dds"},
+	}
+}
