@@ -1,0 +1,198 @@
+package tun
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+)
+
+// maxJoined is the largest number of packets the Coalescer puts into one
+// superpacket. A gathered write takes one part more, far below IOV_MAX.
+const maxJoined = 64
+
+// Coalescer writes IPv6 packets to a Device and joins adjacent ones of one flow
+// to superpackets: consecutive TCP segments, and consecutive UDP datagrams
+// where the device takes those. What is joined is what the kernel's own receive
+// offload would join, so that Splitter gives back the same packets bit by bit.
+// Order is kept, and payload is never copied.
+//
+// Transport checksums of TCP and UDP packets are not verified: the kernel is
+// told to take them as good, since an authenticated tunnel carried them.
+type Coalescer struct {
+	dev   Device
+	parts [][]byte // parts[0] = headers of the waiting superpacket, then payloads; empty = none waits
+	alone [2][]byte
+
+	headers [HeaderLen + ipv6HeaderLen + 60]byte // virtio-net, IPv6, at most 60 bytes of TCP
+	flow    flow                                 // of the waiting superpacket
+	size    int                                  // payload bytes of the first packet
+	total   int                                  // IP packet bytes so far
+	next    uint32                               // sequence number that continues the flow
+	open    bool                                 // more may be joined
+}
+
+// flow says what a packet is to the Coalescer.
+type flow struct {
+	protocol  uint8 // TCP, UDP; 0 = passed on as it is
+	headerLen int   // bytes of IPv6 and transport header
+	joinable  bool  // may begin a superpacket, or join one
+	last      bool  // nothing may follow it in a superpacket
+}
+
+// NewCoalescer returns a Coalescer that writes to dev.
+func NewCoalescer(dev Device) *Coalescer {
+	return &Coalescer{dev: dev, parts: make([][]byte, 0, maxJoined+1)}
+}
+
+// Add takes the next IP packet, which must stay untouched until Flush. An error
+// is one of writing this or an earlier packet, which is lost; Add may go on.
+func (c *Coalescer) Add(packet []byte) error {
+	f := classify(packet)
+	if c.continues(f, packet) {
+		c.parts = append(c.parts, packet[f.headerLen:])
+		c.total += len(packet) - f.headerLen
+		c.next += uint32(len(packet) - f.headerLen)
+		c.open = !f.last && len(packet)-f.headerLen == c.size
+		if f.protocol == protocolTCP {
+			c.headers[HeaderLen+ipv6HeaderLen+13] |= packet[ipv6HeaderLen+13]
+		}
+		return nil
+	}
+	err := c.Flush()
+	if f.protocol != 0 {
+		c.begin(f, packet)
+		return err
+	}
+	clear(c.headers[:HeaderLen])
+	c.alone[0], c.alone[1] = c.headers[:HeaderLen], packet
+	return errors.Join(err, c.dev.Write(c.alone[:]))
+}
+
+// Flush writes what waits. It must be called at the end of every train.
+func (c *Coalescer) Flush() error {
+	if len(c.parts) == 0 {
+		return nil
+	}
+	c.finish()
+	err := c.dev.Write(c.parts)
+	c.parts = c.parts[:0]
+	return err
+}
+
+// classify finds TCP and UDP packets directly behind an IPv6 header whose
+// lengths are all as they should be.
+func classify(packet []byte) flow {
+	if len(packet) < ipv6HeaderLen+udpHeaderLen || len(packet) > MaxPacket || packet[0]>>4 != 6 ||
+		int(binary.BigEndian.Uint16(packet[4:])) != len(packet)-ipv6HeaderLen {
+		return flow{}
+	}
+	transport := packet[ipv6HeaderLen:]
+	switch packet[6] {
+	case protocolUDP:
+		if int(binary.BigEndian.Uint16(transport[4:])) != len(transport) ||
+			binary.BigEndian.Uint16(transport[udpChecksum:]) == 0 {
+			return flow{}
+		}
+		return flow{
+			protocol:  protocolUDP,
+			headerLen: ipv6HeaderLen + udpHeaderLen,
+			joinable:  len(transport) > udpHeaderLen,
+		}
+	case protocolTCP:
+		if len(transport) < tcpHeaderLen {
+			return flow{}
+		}
+		headerLen := int(transport[12]>>4) * 4
+		if headerLen < tcpHeaderLen || headerLen > len(transport) {
+			return flow{}
+		}
+		flags := transport[13]
+		return flow{
+			protocol:  protocolTCP,
+			headerLen: ipv6HeaderLen + headerLen,
+			joinable:  len(transport) > headerLen && flags&(tcpSYN|tcpRST|tcpURG|tcpCWR) == 0 && flags&tcpACK != 0,
+			last:      flags&(tcpFIN|tcpPSH) != 0,
+		}
+	}
+	return flow{}
+}
+
+// continues reports whether packet belongs at the end of the superpacket that
+// waits.
+func (c *Coalescer) continues(f flow, packet []byte) bool {
+	if len(c.parts) == 0 || !c.open || !f.joinable || f.protocol != c.flow.protocol || f.headerLen != c.flow.headerLen {
+		return false
+	}
+	payload := len(packet) - f.headerLen
+	if payload > c.size || c.total+payload > MaxPacket || len(c.parts) > maxJoined {
+		return false
+	}
+	// All of the IPv6 header but its length: traffic class and flow label, hop
+	// limit, addresses.
+	head := c.headers[HeaderLen : HeaderLen+f.headerLen]
+	if !bytes.Equal(head[:4], packet[:4]) || !bytes.Equal(head[6:ipv6HeaderLen], packet[6:ipv6HeaderLen]) {
+		return false
+	}
+	head, transport := head[ipv6HeaderLen:], packet[ipv6HeaderLen:f.headerLen]
+	if !bytes.Equal(head[:4], transport[:4]) { // ports
+		return false
+	}
+	if f.protocol == protocolUDP {
+		return true
+	}
+	return binary.BigEndian.Uint32(transport[4:]) == c.next &&
+		bytes.Equal(head[8:13], transport[8:13]) && // acknowledgement, header length
+		(head[13]^transport[13])&^(tcpFIN|tcpPSH) == 0 &&
+		bytes.Equal(head[14:16], transport[14:16]) && // window
+		bytes.Equal(head[18:], transport[18:]) // urgent pointer, options
+}
+
+// begin makes packet the first of a new superpacket.
+func (c *Coalescer) begin(f flow, packet []byte) {
+	copy(c.headers[HeaderLen:], packet[:f.headerLen])
+	c.flow = f
+	c.size = len(packet) - f.headerLen
+	c.total = len(packet)
+	c.parts = append(c.parts[:0], c.headers[:HeaderLen+f.headerLen])
+	if c.size > 0 {
+		c.parts = append(c.parts, packet[f.headerLen:])
+	}
+	c.open = f.joinable && !f.last
+	if f.protocol == protocolTCP {
+		c.next = binary.BigEndian.Uint32(packet[ipv6HeaderLen+4:]) + uint32(c.size)
+	} else {
+		c.open = c.open && c.dev.USO()
+	}
+}
+
+// finish writes the headers of what waits for its length and number of packets.
+func (c *Coalescer) finish() {
+	h := Header{
+		Flags:         FlagNeedsChecksum,
+		HeaderLen:     uint16(c.flow.headerLen),
+		ChecksumStart: ipv6HeaderLen,
+	}
+	joined := len(c.parts) > 2
+	length := c.total - ipv6HeaderLen
+	packet := c.headers[HeaderLen:]
+	transport := packet[ipv6HeaderLen:]
+	pseudo := PseudoHeader(c.flow.protocol, packet[8:24], packet[24:40], length)
+	binary.BigEndian.PutUint16(packet[4:], uint16(length))
+	if c.flow.protocol == protocolTCP {
+		h.ChecksumOffset = tcpChecksum
+		if joined {
+			h.GSO = GSOTCPv6
+		}
+	} else {
+		h.ChecksumOffset = udpChecksum
+		binary.BigEndian.PutUint16(transport[4:], uint16(length))
+		if joined {
+			h.GSO = GSOUDP
+		}
+	}
+	if joined {
+		h.GSOSize = uint16(c.size)
+	}
+	binary.BigEndian.PutUint16(transport[h.ChecksumOffset:], pseudo)
+	h.Encode(c.headers[:])
+}

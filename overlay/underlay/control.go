@@ -1,0 +1,97 @@
+package underlay
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// controlLen is the room for control messages of one datagram: packet info,
+// traffic class and segment size, with their headers less than 40 bytes each.
+const controlLen = 128
+
+// A control holds control messages, aligned for their headers.
+type control [controlLen / 8]uint64
+
+func (c *control) bytes() *[controlLen]byte { return (*[controlLen]byte)(unsafe.Pointer(c)) }
+
+// put adds a control message at off, a multiple of 8, and returns the room for
+// its data and the offset behind it.
+func (c *control) put(off, level, kind, size int) (data []byte, next int) {
+	b := c.bytes()[off : off+unix.CmsgSpace(size)]
+	clear(b)
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+	h.Level, h.Type = int32(level), int32(kind)
+	h.SetLen(unix.CmsgLen(size))
+	return b[unix.CmsgLen(0):unix.CmsgLen(size)], off + unix.CmsgSpace(size)
+}
+
+// encode writes what a datagram is to be sent with and returns the length;
+// segment 0 = not a train.
+func (c *control) encode(ipv6 bool, local Source, tos byte, segment int) (n int) {
+	var data []byte
+	if local != (Source{}) {
+		if ipv6 {
+			data, n = c.put(n, unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo)
+			if local.Addr.IsValid() {
+				addr := local.Addr.As16()
+				copy(data, addr[:])
+			}
+			binary.NativeEndian.PutUint32(data[16:], local.Interface)
+		} else {
+			data, n = c.put(n, unix.IPPROTO_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo)
+			binary.NativeEndian.PutUint32(data, local.Interface)
+			if addr := local.Addr.Unmap(); addr.Is4() {
+				v4 := addr.As4()
+				copy(data[4:], v4[:]) // ipi_spec_dst
+			}
+		}
+	}
+	if tos != 0 {
+		level, kind := unix.IPPROTO_IP, unix.IP_TOS
+		if ipv6 {
+			level, kind = unix.IPPROTO_IPV6, unix.IPV6_TCLASS
+		}
+		data, n = c.put(n, level, kind, 4)
+		binary.NativeEndian.PutUint32(data, uint32(tos))
+	}
+	if segment != 0 {
+		data, n = c.put(n, unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2)
+		binary.NativeEndian.PutUint16(data, uint16(segment))
+	}
+	return n
+}
+
+// decode reads what a datagram came with into m; length is that of the control
+// messages.
+func (c *control) decode(m *Message, length int) {
+	m.Local, m.TOS, m.Segment = Source{}, 0, 0
+	b := c.bytes()[:min(length, controlLen)]
+	for len(b) >= unix.SizeofCmsghdr {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+		if uint64(h.Len) < unix.SizeofCmsghdr || uint64(h.Len) > uint64(len(b)) {
+			return
+		}
+		data := b[unix.CmsgLen(0):h.Len]
+		switch {
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
+			// ipi_spec_dst is an address of this host even where the datagram
+			// was sent to a group or by broadcast.
+			m.Local = Source{netip.AddrFrom4([4]byte(data[4:8])), binary.NativeEndian.Uint32(data)}
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
+			m.Local.Interface = binary.NativeEndian.Uint32(data[16:])
+			if addr := netip.AddrFrom16([16]byte(data)); !addr.IsMulticast() {
+				m.Local.Addr = addr
+			}
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TOS && len(data) >= 1:
+			m.TOS = data[0]
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && len(data) >= 4:
+			m.TOS = byte(binary.NativeEndian.Uint32(data))
+		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
+			m.Segment = int(int32(binary.NativeEndian.Uint32(data)))
+		}
+		b = b[min(unix.CmsgSpace(len(data)), len(b)):]
+	}
+}
