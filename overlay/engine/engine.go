@@ -1,0 +1,289 @@
+// Package engine carries IP packets between hnet0 and the peers: the way from the TUN device to the UDP socket and back, each run to
+// completion in the goroutine that read the batch.
+//
+//	tun.Device -> outbound -> peer lanes (only while there is no session or path) -> seal -> train -> carrier -> underlay.Socket
+//	underlay.Socket -> demultiplex -> open -> replay window -> allowed prefixes -> tun.Coalescer -> tun.Device
+//
+// The protocol's decisions are the wireguard package's; who may talk is the Directory's. The engine owns the peer table, the paths in use and the lanes.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/fragment"
+	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
+	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
+	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
+)
+
+// Contact is what the node knows of a peer that may talk to it.
+type Contact struct {
+	Address netip.Addr
+	// Key is zero until it has been learned.
+	Key identity.PublicKey
+	PSK wireguard.PSK
+	// Candidates are endpoints at which the peer may be; the first handshake goes to all of them and the first answer decides.
+	Candidates []netip.AddrPort
+	// Native says that the peer is one of our daemons, known by its signed record.
+	Native bool
+	// Listed says that the whitelist names the peer; others are let in only while the whitelist is off, and may be evicted.
+	Listed bool
+}
+
+// Directory answers who may talk. Its methods must not block and must not call the Engine.
+type Directory interface {
+	ByAddress(netip.Addr) (Contact, bool)
+	// ByKey is asked for every authentic handshake; the contact's Key must be key.
+	ByKey(key identity.PublicKey) (Contact, bool)
+}
+
+// EventType says what an Event tells.
+type EventType uint8
+
+// The events.
+const (
+	// PeerUp: a session exists and the peer answers.
+	PeerUp EventType = iota
+	// PeerDown: the last session's keys were erased, nobody answered, or the peer left the whitelist.
+	PeerDown
+	// PathChanged: the peer is reached through Path from now on.
+	PathChanged
+	// ContactWanted: packets wait for a peer whose key or endpoint is not known, or nobody answers at the known ones.
+	ContactWanted
+	// Refused: a handshake came from a key that the Directory does not let in.
+	Refused
+	// TooLarge: a datagram was larger than the path can carry.
+	TooLarge
+)
+
+// Event is something that happened to a peer.
+type Event struct {
+	Type EventType
+	Peer netip.Addr
+	Path Path
+}
+
+// Config is what an Engine is made from. All fields but IPv4 or IPv6 (one of them), Notify and Log must be set.
+type Config struct {
+	Identity  *identity.Identity
+	Device    tun.Device
+	IPv4      underlay.Socket
+	IPv6      underlay.Socket
+	Directory Directory
+	// Excluded is the index of the Device's own interface: what arrives through it is never underlay.
+	Excluded uint32
+	// Stamp gives the timestamps of handshakes; see wireguard.PeerConfig.
+	Stamp func() time.Time
+	// OffersAES says whether this machine wants AES-256-GCM with daemons that want it too.
+	OffersAES bool
+	// Notify is told of events; it must neither block nor call the Engine.
+	Notify func(Event)
+	Log    *slog.Logger
+}
+
+// Engine is the data path of one node.
+type Engine struct {
+	cfg     Config
+	local   *wireguard.Local
+	address netip.Addr
+	peers   table
+	timers  schedule
+	stats   Stats
+
+	gateMu sync.Mutex
+	gate   *wireguard.Gate
+
+	// control is the sealing context of whatever is sent outside the device's and the sockets' loops.
+	controlMu sync.Mutex
+	control   *outbound
+
+	waiting  budget // of all lanes
+	joining  budget // of all packets in reassembly
+	echoes   echoes
+	unreach  limiter
+	refusals limiter
+}
+
+// Stats counts what the engine threw away, by reason.
+type Stats struct {
+	Unknown      atomic.Uint64 // datagrams of no known protocol
+	Malformed    atomic.Uint64 // authentic messages whose content was not a valid packet
+	Unauthentic  atomic.Uint64 // messages that failed authentication or named an unknown session
+	Replayed     atomic.Uint64 // messages that came before or too late
+	Refused      atomic.Uint64 // handshakes of keys that are not let in
+	Spoofed      atomic.Uint64 // packets from or to addresses that are not the peer's or ours
+	Denied       atomic.Uint64 // packets of this host to addresses that the whitelist does not name
+	LaneOverflow atomic.Uint64 // packets that waited too long or for which there was no room to wait
+	SendErrors   atomic.Uint64 // trains that the kernel did not take
+	WriteErrors  atomic.Uint64 // packets that hnet0 did not take
+}
+
+// New makes an engine; Run starts it.
+func New(c Config) (*Engine, error) {
+	if c.IPv4 == nil && c.IPv6 == nil {
+		return nil, errors.New("the engine has no socket: neither IPv4 nor IPv6 could be opened")
+	}
+	if c.Notify == nil {
+		c.Notify = func(Event) {}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	e := &Engine{
+		cfg:     c,
+		local:   wireguard.NewLocal(c.Identity.PrivateKey(), c.Identity.PublicKey(), c.OffersAES),
+		address: c.Identity.Address(),
+		gate:    wireguard.NewGate(c.Identity.PublicKey()),
+		echoes:  newEchoes(),
+	}
+	e.peers.init()
+	e.timers.init()
+	e.control = newOutbound(e)
+	return e, nil
+}
+
+// Run moves packets until ctx ends or the device or a socket fails for good. It closes the device and the sockets, and returns nil when ctx ended.
+func (e *Engine) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return e.deviceLoop() })
+	for _, s := range []underlay.Socket{e.cfg.IPv4, e.cfg.IPv6} {
+		if s != nil {
+			g.Go(func() error { return e.socketLoop(s) })
+		}
+	}
+	g.Go(func() error { e.timerLoop(ctx); return nil })
+	g.Go(func() error {
+		<-ctx.Done()
+		e.cfg.Device.Close()
+		for _, s := range []underlay.Socket{e.cfg.IPv4, e.cfg.IPv6} {
+			if s != nil {
+				s.Close()
+			}
+		}
+		return ctx.Err()
+	})
+	if err := g.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// Stats returns the engine's counters; they may be read at any time.
+func (e *Engine) Stats() *Stats { return &e.stats }
+
+// Connect begins contact with a peer if there is no session, as the first packet to it would.
+func (e *Engine) Connect(address netip.Addr) error {
+	return e.contact(address, false)
+}
+
+// Renew begins a handshake with a peer even if there is a session, because the peer restarted or may have moved.
+func (e *Engine) Renew(address netip.Addr) error {
+	return e.contact(address, true)
+}
+
+func (e *Engine) contact(address netip.Addr, renew bool) error {
+	p := e.peerFor(address)
+	if p == nil {
+		return fmt.Errorf("%s is not on the whitelist: add it with 'hnet whitelist add %s'", address, address)
+	}
+	e.with(p, func(now time.Time) wireguard.Todo {
+		if p.machine == nil {
+			e.want(p)
+			return 0
+		}
+		if !renew && p.machine.Session(now) != nil {
+			return 0
+		}
+		return p.machine.Contact(now)
+	})
+	return nil
+}
+
+// Refresh tells that the Directory's answer for a peer changed: its key was learned, its endpoints or its pre-shared key
+// changed, or it may not talk any more, which ends its session at once.
+func (e *Engine) Refresh(address netip.Addr) {
+	p := e.peers.get(address)
+	if p == nil {
+		return
+	}
+	contact, allowed := e.cfg.Directory.ByAddress(address)
+	if !allowed {
+		e.remove(p)
+		return
+	}
+	e.with(p, func(now time.Time) wireguard.Todo {
+		changed := p.adopt(e, contact)
+		waits := !p.lanes.empty()
+		if p.machine == nil || (p.machine.Session(now) != nil && !p.probes.silent()) {
+			return 0
+		}
+		if _, handshaking := p.machine.Handshaking(); !changed && !waits && !handshaking {
+			return 0
+		}
+		return p.machine.Contact(now)
+	})
+}
+
+// RefreshAll does what Refresh does for every peer in the table, as when the whitelist is switched on or off.
+func (e *Engine) RefreshAll() {
+	for _, p := range e.peers.all() {
+		e.Refresh(p.address)
+	}
+}
+
+// SetPathMTU tells how large an IP packet of the underlay may be on the path that the peer has through remote, in bytes; 0 is unknown.
+// It is ignored if the peer has another path by now.
+func (e *Engine) SetPathMTU(address netip.Addr, remote netip.AddrPort, mtu int) {
+	if p := e.peers.get(address); p != nil {
+		p.mu.Lock()
+		if p.path.Remote == remote {
+			p.path.MTU = mtu
+		}
+		p.mu.Unlock()
+	}
+}
+
+// remove ends a peer: its session, its lanes, its place in the table.
+func (e *Engine) remove(p *peer) {
+	e.peers.remove(p)
+	p.mu.Lock()
+	up := p.up
+	p.up, p.removed = false, true
+	if p.machine != nil {
+		p.machine.Forget()
+		p.machine = nil
+	}
+	p.lanes.clear(&e.waiting)
+	e.joining.used.Add(int64(-p.pieces.Bytes()))
+	p.pieces = fragment.Reassembler{}
+	p.probes.stop()
+	p.resume = time.Time{}
+	e.timers.cancel(p)
+	p.mu.Unlock()
+	if up {
+		e.cfg.Notify(Event{Type: PeerDown, Peer: p.address})
+	}
+}
+
+// socketFor returns the socket of a remote's family, nil if there is none.
+func (e *Engine) socketFor(remote netip.Addr) underlay.Socket {
+	if remote.Is4() {
+		return e.cfg.IPv4
+	}
+	return e.cfg.IPv6
+}
+
+// closed reports whether a read or write error means that Run is ending.
+func closed(err error) bool { return errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) }

@@ -1,0 +1,100 @@
+package engine
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+)
+
+// State is how contact with a peer stands.
+type State uint8
+
+// The states.
+const (
+	Idle        State = iota // nobody wants to talk now
+	Connecting               // a handshake is under way
+	Connected                // a session carries data
+	Unreachable              // the last attempt was given up, or goes unanswered for long
+)
+
+// unansweredAttempts is after how many retransmissions a peer is called unreachable while attempts go on: with a stock peer after 10 s.
+const unansweredAttempts = 2
+
+// PeerStatus is a peer as the data path sees it now.
+type PeerStatus struct {
+	Address       netip.Addr
+	Key           identity.PublicKey
+	State         State
+	Path          Path
+	Native        bool
+	Cipher        string // of the session, "" without one
+	RTT, Jitter   time.Duration
+	Measured      bool // RTT holds a measurement
+	Loss          float64
+	LossKnown     bool
+	Tx, Rx        uint64 // bytes of IP packets
+	LastHandshake time.Time
+}
+
+// Peers returns the peers that the data path knows, in no order. Whitelisted peers that nobody talked to are not among them.
+func (e *Engine) Peers() []PeerStatus {
+	now := time.Now()
+	peers := e.peers.all()
+	all := make([]PeerStatus, 0, len(peers))
+	for _, p := range peers {
+		all = append(all, p.status(now))
+	}
+	return all
+}
+
+// Peer returns one peer's status; ok is false if the data path does not know it.
+func (e *Engine) Peer(address netip.Addr) (s PeerStatus, ok bool) {
+	if p := e.peers.get(address); p != nil {
+		return p.status(time.Now()), true
+	}
+	return s, false
+}
+
+func (p *peer) status(now time.Time) PeerStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := PeerStatus{Address: p.address, Key: p.key, Path: p.path, Tx: p.tx.Load(), Rx: p.rx.Load()}
+	if p.machine == nil {
+		if !p.lanes.empty() {
+			s.State = Connecting
+		}
+		return s
+	}
+	attempts, handshaking := p.machine.Handshaking()
+	k := p.machine.Session(now)
+	switch {
+	case p.failed:
+		s.State = Unreachable
+	case k != nil && !p.probes.silent():
+		s.State = Connected
+	case handshaking && attempts > p.patience():
+		s.State = Unreachable
+	case handshaking:
+		s.State = Connecting
+	}
+	if k != nil {
+		s.Cipher = k.Cipher()
+	}
+	s.Native = p.machine.Native()
+	s.LastHandshake = p.machine.LastHandshake()
+	s.RTT, s.Jitter, s.Measured = p.probes.rtt, p.probes.jitter, p.probes.measured
+	if rtt := p.machine.HandshakeRTT(); !s.Measured && rtt > 0 {
+		s.RTT, s.Measured = rtt, true
+	}
+	s.Loss, s.LossKnown = p.probes.loss(now)
+	return s
+}
+
+// patience is the number of retransmissions that are no reason for concern: to our own daemons they begin sooner.
+func (p *peer) patience() int {
+	if p.machine.Native() {
+		return unansweredAttempts + 4
+	}
+	return unansweredAttempts
+}
