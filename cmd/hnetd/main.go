@@ -1,0 +1,122 @@
+// Command hnetd is the overlay daemon: it owns hnet0 and carries its traffic to the whitelisted peers.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+	"github.com/hnet-robotics/hnet_bridge/overlay/config"
+	"github.com/hnet-robotics/hnet_bridge/overlay/host"
+	"github.com/hnet-robotics/hnet_bridge/overlay/node"
+)
+
+// Exit codes: 0 done, 1 failed, 2 usage.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	paths := config.FindPaths(os.Getenv)
+	flags := flag.NewFlagSet("hnetd", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // errors are told in one line
+	flags.StringVar(&paths.Config, "config", paths.Config, "configuration `file`; may be missing")
+	flags.StringVar(&paths.State, "state", paths.State, "`folder` of the identity and the whitelist")
+	flags.StringVar(&paths.Run, "run", paths.Run, "`folder` of the local API's socket")
+	version := flags.Bool("version", false, "print the version and exit")
+	err := flags.Parse(os.Args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Println("hnetd is the overlay daemon; 'hnet' talks to it.")
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
+		return 0
+	case err == nil && flags.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "hnetd: %v: try 'hnetd -help'\n", err)
+		return exitUsage
+	}
+	if *version {
+		fmt.Println("hnetd", api.Version())
+		return 0
+	}
+	if err := serve(paths); err != nil {
+		fmt.Fprintln(os.Stderr, "hnetd:", err)
+		return exitFailed
+	}
+	return 0
+}
+
+func serve(paths config.Paths) error {
+	cfg, err := config.Load(paths.Config)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	ctx := untilSignal()
+	n, err := node.Open(node.Options{
+		Config: cfg, Paths: paths, Host: host.New(log), Log: log,
+		Ready:    func() { notify(log, daemon.SdNotifyReady) },
+		Stopping: func() { notify(log, daemon.SdNotifyStopping) },
+	})
+	if err != nil {
+		return err
+	}
+	go watchdog(ctx, log, n)
+	return n.Run(ctx)
+}
+
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second one ends the process at once, whatever the first waits for.
+func untilSignal() context.Context {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx
+}
+
+// watchdog tells systemd, if it wants to know, that the node lives. While it does not, systemd is told nothing and restarts it.
+func watchdog(ctx context.Context, log *slog.Logger, n *node.Node) {
+	interval, err := daemon.SdWatchdogEnabled(false)
+	if err != nil {
+		log.Warn("systemd's watchdog is not served", "err", err, "fix", "check WatchdogSec= in the unit")
+	}
+	if interval <= 0 {
+		return
+	}
+	tick := time.NewTicker(interval / 2)
+	defer tick.Stop()
+	for {
+		check, cancel := context.WithTimeout(ctx, interval/4)
+		err := n.Alive(check)
+		cancel()
+		if err == nil {
+			notify(log, daemon.SdNotifyWatchdog)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// notify tells systemd, if it started us, how things stand.
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("systemd could not be told", "state", state, "err", err, "fix", "check NOTIFY_SOCKET")
+	}
+}

@@ -1,0 +1,406 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
+	"github.com/hnet-robotics/hnet_bridge/overlay/health"
+	"github.com/hnet-robotics/hnet_bridge/overlay/netwatch"
+	"github.com/hnet-robotics/hnet_bridge/overlay/whitelist"
+)
+
+const (
+	// lookPause is the least time from one look at a peer to the next: a path that flaps with every packet costs 50 looks a second.
+	lookPause = 20 * time.Millisecond
+	// unsettledPause is how often peers are looked at that are being contacted or do not answer.
+	unsettledPause = time.Second
+	// announceAgain is the least time between two announcements on the LAN for the sake of one peer that is not found.
+	announceAgain = 10 * time.Second
+	// maxStrangers bounds those on the roster that the whitelist does not name; the engine itself keeps 1024.
+	maxStrangers = 2048
+)
+
+// roster is what was last told of each peer: those on the whitelist, and others once they had a session. It belongs to watchPeers' goroutine.
+type roster struct {
+	peers     map[netip.Addr]*known
+	unsettled map[netip.Addr]bool // connecting or unreachable
+	strangers int                 // on the roster and not on the whitelist
+	announced time.Time           // for the sake of a stranger
+	refusals  refusals
+}
+
+// known is one peer as it was last told of.
+type known struct {
+	listed    bool
+	state     api.PeerState
+	path      api.Path
+	endpoint  netip.AddrPort
+	routed    bool // has a route of its own
+	announced time.Time
+	lines     ration
+}
+
+func newRoster(entries []whitelist.Entry) *roster {
+	r := &roster{peers: make(map[netip.Addr]*known, len(entries)), unsettled: make(map[netip.Addr]bool)}
+	for _, e := range entries {
+		r.peers[e.Address] = newKnown()
+		r.peers[e.Address].listed = true
+	}
+	return r
+}
+
+func newKnown() *known { return &known{state: api.Idle, path: api.PathNone} }
+
+// watchPeers is the node's event loop: it looks at peers of which there is news, and at those whose contact is not settled.
+func (n *Node) watchPeers(ctx context.Context) {
+	var tick <-chan time.Time
+	for {
+		if tick == nil && len(n.roster.unsettled) > 0 {
+			tick = time.After(unsettledPause)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case answer := <-n.alive:
+			n.answer(answer)
+			continue
+		case <-n.inbox.ready:
+			n.lookAt(ctx, n.inbox.take())
+		case <-tick:
+			tick = nil
+			letters := make(map[netip.Addr]letter, len(n.roster.unsettled))
+			for peer := range n.roster.unsettled {
+				letters[peer] = letter{}
+			}
+			n.lookAt(ctx, letters)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(lookPause):
+		}
+	}
+}
+
+func (n *Node) lookAt(ctx context.Context, letters map[netip.Addr]letter) {
+	for peer, l := range letters {
+		select {
+		case <-ctx.Done():
+			return
+		case answer := <-n.alive: // a long list on a slow disk is no reason to be taken for dead
+			n.answer(answer)
+		default:
+		}
+		n.look(time.Now(), peer, l)
+	}
+}
+
+// Alive returns nil if the event loop turns and the data path gives way to it, and ctx's error if they do not before it ends.
+func (n *Node) Alive(ctx context.Context) error {
+	answer := make(chan struct{})
+	select {
+	case n.alive <- answer:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-answer:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (n *Node) answer(alive chan<- struct{}) {
+	n.engine.Peers() // takes every lock of the data path
+	close(alive)
+}
+
+// look brings what others know of a peer up to date: the log, the event streams, the contact book, the kernel's routes. The zero peer is all
+// strangers.
+func (n *Node) look(now time.Time, peer netip.Addr, l letter) {
+	if !peer.IsValid() {
+		n.sweep(now)
+		return
+	}
+	status, present := n.engine.Peer(peer)
+	status.Address = peer
+	entry, listed := n.whitelist.Get(peer)
+	if l.news&refused != 0 && !listed && n.roster.refusals.news(now, peer) {
+		n.log.Info("a node that is not on the whitelist asked for contact", "address", peer, "endpoint", l.from,
+			"fix", fmt.Sprintf("if it is yours: hnet whitelist add %s", peer))
+	}
+	if !listed && !present {
+		n.gone(now, peer)
+		return
+	}
+	k := n.roster.peers[peer]
+	if k == nil && (listed || status.State == engine.Connected) {
+		k = n.enrol(now, peer, listed)
+	}
+	if l.news&contactWanted != 0 {
+		n.seek(now, k, entry)
+	}
+	if k == nil {
+		return
+	}
+	n.relist(k, listed)
+	up := status.State == engine.Connected && (l.news&cameUp != 0 || k.state != api.Connected || k.endpoint != status.Path.Remote)
+	outside := true
+	if up || l.news&newPath != 0 {
+		outside = n.measure(peer, status.Path)
+	}
+	if l.news&wentDown != 0 {
+		n.contacts.Disconnected(peer)
+	}
+	if up {
+		if listed {
+			n.remember(entry, status, outside)
+		}
+		n.setPeerRoute(peer, k)
+	}
+	n.tell(now, peer, k, n.describe(status))
+}
+
+// enrol puts a peer on the roster.
+func (n *Node) enrol(now time.Time, peer netip.Addr, listed bool) *known {
+	if n.roster.strangers >= maxStrangers {
+		n.sweep(now)
+	}
+	k := newKnown()
+	k.listed = listed
+	if !listed {
+		n.roster.strangers++
+	}
+	n.roster.peers[peer] = k
+	n.publish(api.EventPeerAdded, peer, "")
+	return k
+}
+
+// sweep takes the strangers off the roster whom the engine let go, which it does not tell of those that had no session.
+func (n *Node) sweep(now time.Time) {
+	for peer, k := range n.roster.peers {
+		if _, present := n.engine.Peer(peer); !present && !k.listed {
+			n.gone(now, peer)
+		}
+	}
+}
+
+// relist notes whether the whitelist names a peer on the roster.
+func (n *Node) relist(k *known, listed bool) {
+	switch {
+	case k.listed && !listed:
+		n.roster.strangers++
+	case !k.listed && listed:
+		n.roster.strangers--
+	}
+	k.listed = listed
+}
+
+// gone takes a peer off the roster that may not talk any more, with all that was kept for it.
+func (n *Node) gone(now time.Time, peer netip.Addr) {
+	k := n.roster.peers[peer]
+	if k == nil {
+		return
+	}
+	n.relist(k, true)
+	delete(n.roster.peers, peer)
+	delete(n.roster.unsettled, peer)
+	n.forget(peer)
+	if k.routed {
+		if err := n.opt.Host.SetPeerRoute(n.cfg.Interface, peer, 0); err != nil && !n.goingDown.Load() {
+			n.log.Warn("the route of a peer that is gone could not be removed", "peer", peer, "err", err,
+				"fix", "ip -6 route del "+peer.String()+" dev "+n.cfg.Interface)
+		}
+	}
+	if k.state == api.Connected {
+		n.line(now, k, "peer is down", "peer", peer, "cause", "it may not talk to this node any more")
+	}
+	n.publish(api.EventPeerRemoved, peer, "")
+}
+
+// forget drops what the node keeps of a peer besides the roster.
+func (n *Node) forget(peer netip.Addr) {
+	n.contacts.Forget(peer)
+	n.lookups.forget(peer)
+	n.runs.forget(peer)
+	for _, code := range []health.Code{health.Endpoint, health.OverlayInside, health.PeerRoute, health.PeerKey, health.PeerCopy} {
+		n.warnings.Clear(code, peer.String())
+	}
+}
+
+// seek does what may help to find a peer: whoever hears an announcement announces itself in turn, and a name may mean another address by now.
+// k and entry are zero for a stranger.
+func (n *Node) seek(now time.Time, k *known, entry whitelist.Entry) {
+	last := &n.roster.announced
+	if k != nil {
+		last = &k.announced
+	}
+	if n.lan != nil && now.Sub(*last) >= announceAgain {
+		*last = now
+		n.lan.Announce()
+	}
+	n.resolve(entry, false)
+}
+
+// remember keeps what a session has proved of a whitelisted peer: its key and, if its path leads outside the overlay, where it is.
+func (n *Node) remember(entry whitelist.Entry, s engine.PeerStatus, outside bool) {
+	if entry.Key.IsZero() && !s.Key.IsZero() {
+		n.pinned(entry.Address, n.whitelist.Pin(entry.Address, s.Key))
+	}
+	if s.Path.Remote.IsValid() && outside {
+		n.contacts.Connected(entry.Address, s.Path.Remote)
+	}
+}
+
+// pinned tells the outcome of storing a peer's key.
+func (n *Node) pinned(peer netip.Addr, err error) {
+	if _, listed := n.whitelist.Get(peer); !listed {
+		return // it was removed meanwhile
+	}
+	n.warnings.Set(err, health.Warning{Code: health.PeerKey, Subject: peer.String(), Fix: "make " + n.opt.Paths.State + " writable"})
+	if err == nil {
+		n.publish(api.EventWhitelist, peer, "key learned")
+	}
+}
+
+// tell logs and publishes how a peer stands, if that has changed.
+func (n *Node) tell(now time.Time, peer netip.Addr, k *known, p api.Peer) {
+	if p.State == api.Connecting || p.State == api.Unreachable {
+		n.roster.unsettled[peer] = true
+	} else {
+		delete(n.roster.unsettled, peer)
+	}
+	was := *k
+	k.state, k.path, k.endpoint = p.State, p.Path, p.Endpoint
+	if p.State != was.state {
+		switch {
+		case p.State == api.Connected:
+			n.line(now, k, "peer is up", "peer", n.nameOf(peer), "path", p.Path, "endpoint", p.Endpoint)
+		case was.state == api.Connected:
+			n.line(now, k, "peer is down", "peer", n.nameOf(peer))
+		}
+		n.hub.Publish(api.Event{Time: now, Type: api.EventPeerState, Peer: &p, Detail: string(p.State)})
+	}
+	if p.Endpoint.IsValid() && (p.Endpoint != was.endpoint || p.Path != was.path) {
+		if was.state == api.Connected {
+			n.line(now, k, "peer has another path", "peer", n.nameOf(peer), "path", p.Path, "endpoint", p.Endpoint, "before", was.endpoint)
+		}
+		n.hub.Publish(api.Event{Time: now, Type: api.EventPeerPath, Peer: &p, Detail: p.Endpoint.String()})
+	}
+}
+
+// line logs what happened to one peer, within its ration.
+func (n *Node) line(now time.Time, k *known, text string, args ...any) {
+	left, ok := k.lines.take(now)
+	if !ok {
+		return
+	}
+	if left > 0 {
+		args = append(args, "not_told", left)
+	}
+	n.log.Info(text, args...)
+}
+
+// measure asks the kernel for the way to a path's remote: how large a datagram may be, and that it does not lead through the overlay itself,
+// which it reports.
+func (n *Node) measure(peer netip.Addr, p engine.Path) (outside bool) {
+	if !p.Remote.IsValid() {
+		return true
+	}
+	subject := peer.String()
+	r, err := netwatch.RouteTo(p.Remote.Addr())
+	if err != nil {
+		return true // there is no way at the moment: the path's probes find that out
+	}
+	if r.Interface == n.device.Index {
+		n.warnings.Raise(health.Warning{Code: health.OverlayInside, Subject: subject,
+			Text: fmt.Sprintf("the endpoint %s of peer %s is routed through %s itself", p.Remote, n.nameOf(peer), n.cfg.Interface),
+			Fix:  "remove the route that leads there (ip route get " + p.Remote.Addr().WithZone("").String() + " shows it)"})
+		return false
+	}
+	n.warnings.Clear(health.OverlayInside, subject)
+	n.engine.SetPathMTU(peer, p.Remote, r.MTU)
+	return true
+}
+
+// throughOverlay reports whether the kernel would send to an underlay address through hnet0, where it would go round in circles.
+func (n *Node) throughOverlay(a netip.Addr) bool {
+	r, err := netwatch.RouteTo(a)
+	return err == nil && r.Interface == n.device.Index
+}
+
+// setPeerRoute gives the peer a route of its own with the configured MTU, if that is above the default route's. It stays until the peer is
+// gone; those of an earlier run went when the device was adopted.
+func (n *Node) setPeerRoute(peer netip.Addr, k *known) {
+	if n.cfg.MTU == 0 || n.goingDown.Load() {
+		return
+	}
+	err := n.opt.Host.SetPeerRoute(n.cfg.Interface, peer, n.cfg.MTU)
+	k.routed = k.routed || err == nil
+	n.warnings.Set(err, health.Warning{Code: health.PeerRoute, Subject: peer.String(),
+		Fix: "traffic flows with the default MTU of 1280; look at 'ip -6 route show dev " + n.cfg.Interface + "'"})
+}
+
+// publish tells the event streams. peer is the zero Addr if it is not about one.
+func (n *Node) publish(kind api.EventType, peer netip.Addr, detail string) {
+	e := api.Event{Time: time.Now(), Type: kind, Detail: detail}
+	if peer.IsValid() {
+		p := n.apiPeer(peer)
+		e.Peer = &p
+	}
+	n.hub.Publish(e)
+}
+
+// Bounds of what is logged of one peer: linesAtOnce in linesPause.
+const (
+	linesAtOnce = 5
+	linesPause  = time.Minute
+)
+
+// ration bounds the log lines of one peer.
+type ration struct {
+	since         time.Time
+	used, skipped int
+}
+
+// take reports whether a line may be logged now, and how many were not before it.
+func (r *ration) take(now time.Time) (left int, ok bool) {
+	if now.Sub(r.since) >= linesPause {
+		r.since, r.used = now, 0
+	}
+	if r.used >= linesAtOnce {
+		r.skipped++
+		return 0, false
+	}
+	r.used++
+	left, r.skipped = r.skipped, 0
+	return left, true
+}
+
+// maxRefusals bounds the strangers that are told of in one refusalPause, each once: whoever makes keys can be any number of them.
+const (
+	maxRefusals  = 16
+	refusalPause = time.Minute
+)
+
+// refusals remembers which strangers were told of lately.
+type refusals struct {
+	since time.Time
+	told  map[netip.Addr]bool
+}
+
+func (r *refusals) news(now time.Time, a netip.Addr) bool {
+	if now.Sub(r.since) >= refusalPause {
+		r.since, r.told = now, make(map[netip.Addr]bool)
+	}
+	if r.told[a] || len(r.told) >= maxRefusals {
+		return false
+	}
+	r.told[a] = true
+	return true
+}
