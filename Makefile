@@ -2,9 +2,10 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/hnet-robotics/hnet_bridge/overlay/api.version=$(VERSION)
-RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock
+RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock \
+           ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/...
 
-.PHONY: all build test unit race fuzz demo bench lint deps clean
+.PHONY: all build test unit race fuzz demo nat-matrix recovery bench lint deps clean
 
 all: build
 

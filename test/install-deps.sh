@@ -19,6 +19,8 @@ packages() {
 		echo "nftables filters and translates addresses on test routers"
 		echo "iptables filters on test hosts the way many machines still do"
 		echo "iperf3 sends bulk traffic between test hosts"
+		# The program without the package miniupnpd, which would bring the service.
+		echo "miniupnpd-nftables maps ports on test routers"
 		echo "util-linux starts programs without rights"
 		echo "procps lists processes on test hosts"
 		;;

@@ -38,6 +38,10 @@ type Controller interface {
 	// Connect starts contact and returns when the peer is connected or ctx ends ([CodeTimeout]).
 	Connect(ctx context.Context, peer netip.Addr) (Peer, error)
 
+	// Doctor looks for what is wrong with the node, and with the way to peer if it is valid; it may make contact to find
+	// out, and is done in well under 30 s. That something is wrong is no error.
+	Doctor(ctx context.Context, peer netip.Addr) (Diagnosis, error)
+
 	// Subscribe delivers events until ctx ends or the reader is too slow, then closes the channel. It never makes
 	// the node wait: a [Hub] does that.
 	Subscribe(ctx context.Context) <-chan Event

@@ -62,6 +62,19 @@ func (s *Server) handler() http.Handler {
 	read("GET /v1/resolve/{name}", func(r *http.Request) (any, error) {
 		return s.resolve(r.Context(), r.PathValue("name"))
 	})
+	doctor := func(r *http.Request, peer netip.Addr) (any, error) {
+		v, err := s.ctrl.Doctor(r.Context(), peer)
+		v.Checks = list(v.Checks)
+		return v, err
+	}
+	read("GET /v1/doctor", func(r *http.Request) (any, error) { return doctor(r, netip.Addr{}) })
+	read("GET /v1/doctor/{peer}", func(r *http.Request) (any, error) {
+		peer, err := s.peer(r.Context(), r.PathValue("peer"))
+		if err != nil {
+			return nil, err
+		}
+		return doctor(r, peer)
+	})
 	wait("POST /v1/ping", s.ping)
 	wait("POST /v1/connect", s.connect)
 	mux.HandleFunc("GET /v1/events", s.events)

@@ -29,6 +29,7 @@ const (
 	BaseRegistered  BaseState = "registered"
 	BaseConnecting  BaseState = "connecting"
 	BaseUnreachable BaseState = "unreachable"
+	BaseStandby     BaseState = "standby" // known, and others are nearer
 )
 
 // Base is one Base server as this node sees it.

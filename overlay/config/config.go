@@ -51,11 +51,14 @@ type Config struct {
 	WhitelistEnabledSet bool
 	Relay               bool
 	LowData             bool
-	Cipher              Cipher
-	HostsFile           string // absolute; "" = leave names alone
-	LogLevel            slog.Level
-	Metrics             string // host:port of the Prometheus endpoint; "" = none
-	DDS                 DDS
+	// Proxy is the HTTP proxy for connections to Bases by TCP: http://[user:password@]host:port, "" = the environment's, or
+	// NoProxy. It may hold a password: never print it. See ProxyFor.
+	Proxy     string
+	Cipher    Cipher
+	HostsFile string // absolute; "" = leave names alone
+	LogLevel  slog.Level
+	Metrics   string // host:port of the Prometheus endpoint; "" = none
+	DDS       DDS
 }
 
 // Base is one Base server. Its address pins its identity.

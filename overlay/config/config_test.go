@@ -68,6 +68,7 @@ port_mapping: false
 whitelist_enabled: false
 relay: true
 low_data: true
+proxy: "http://me:s%40cret@proxy.example.org:3128"
 cipher: aes256gcm
 hosts_file: ""
 log_level: debug
@@ -92,7 +93,7 @@ dds: {enabled: false, dir: /tmp/dds, lanes: [{match: "/cmd_vel", lane: urgent, r
 			{Key: key, Endpoint: "[2001:db8::5]:51820", PSKFile: pskFile, PSK: &psk, Relay: true},
 			{Key: other},
 		},
-		WhitelistEnabledSet: true, Relay: true, LowData: true, Cipher: CipherAES256GCM,
+		WhitelistEnabledSet: true, Relay: true, LowData: true, Proxy: "http://me:s%40cret@proxy.example.org:3128", Cipher: CipherAES256GCM,
 		LogLevel: slog.LevelDebug, Metrics: "127.0.0.1:9586",
 		DDS: DDS{Dir: "/tmp/dds", Lanes: []Lane{{Match: "/cmd_vel", Lane: "urgent", Redundant: true}, {Match: "/map", Lane: "normal"}}},
 	}
@@ -147,6 +148,11 @@ func TestMistakes(t *testing.T) {
 		{"lane", "dds:\n  lanes:\n    - {match: /a, lane: fast}\n", `f.yaml:3: lane: expected urgent | normal | bulk, found "fast"`},
 		{"lane without match", "dds:\n  lanes:\n    - {lane: bulk}\n", `f.yaml:3: this lane has no match: expected match: with a topic such as "/cmd_vel"`},
 		{"topic", "dds:\n  lanes:\n    - {match: cmd_vel}\n", `f.yaml:3: match: expected a topic that begins with / such as "/cmd_vel" (* and ? stand for anything), found "cmd_vel"`},
+		{"proxy kind", "proxy: socks5://a.b:1080\n", `f.yaml:1: proxy: a proxy of the kind socks5: expected an HTTP proxy, http://HOST:PORT`},
+		{"proxy number", "proxy: 5\n", `f.yaml:1: proxy: expected text, found "5"`},
+		{"proxy port", "\nproxy: http://u:secret@a.b\n", `f.yaml:2: proxy: expected a port 1..65535 of the proxy: http://HOST:PORT`},
+		{"proxy inside", "proxy: \"http://u:secret@[fc94::1]:3128\"\n", `f.yaml:1: proxy: expected the proxy's host as an IP address outside the overlay or a DNS name`},
+		{"proxy path", "proxy: http://u:secret@a.b:1/x\n", `f.yaml:1: proxy: expected nothing behind the proxy's port`},
 		{"alias", "interface: &x a\nhosts_file: *x\n", `f.yaml:2: hosts_file: expected text, found an alias (*): write the value out`},
 		{"second document", "mtu: 0\n---\nmtu: 0\n", `f.yaml:2: a second document: expected one only (remove the line ---)`},
 	}
@@ -160,6 +166,61 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// What is wrong with a proxy is said without its password.
+func TestProxyPasswordIsNotShown(t *testing.T) {
+	const secret = "s3cr3t"
+	for _, value := range []string{
+		"u:s3cr3t@a.b:1", "http://u:s3cr3t", "http://u:s3cr3t@:80", "http://u:s3cr3t@a.b:0", "http://u:s3cr3t@a.b:99999", "http://u:s3cr3t@a b:1",
+		"http://u:%s3cr3t@a.b:1", "ftp://u:s3cr3t@a.b:1", "https://u:s3cr3t@a.b:1", "http://u:s3cr3t@a.b:1?x", "http://u:s3cr3t@a.b:1#x",
+		"http://a.b/u:s3cr3t@a.b:1", "http:u:s3cr3t@a.b:1", "s3cr3t", "http://u:x/s3cr3t@a.b:1", "http://u:#s3cr3t@a.b:1",
+	} {
+		_, err := Parse("f.yaml", []byte("mtu: 0\nproxy: '"+value+"'\n"))
+		if err == nil || strings.Contains(err.Error(), secret) || !strings.HasPrefix(err.Error(), "f.yaml:2: proxy: ") {
+			t.Errorf("%s: %v", value, err)
+		}
+		t.Setenv("HTTPS_PROXY", value)
+		if u, err := (Config{}).ProxyFor("base.example.org", 443); err != nil && strings.Contains(err.Error(), secret) {
+			t.Errorf("%s in the environment: %v, %v", value, u, err)
+		}
+	}
+}
+
+func TestProxyFor(t *testing.T) {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"} {
+		t.Setenv(name, "")
+	}
+	for _, tt := range []struct {
+		config, environment, exceptions, host, want string
+		fails                                       bool
+	}{
+		{"", "", "", "base.example.org", "", false},
+		{"", "http://u:p@proxy.corp:3128", "", "base.example.org", "http://u:p@proxy.corp:3128", false},
+		{"", "proxy.corp:3128", "", "203.0.113.5", "http://proxy.corp:3128", false},
+		{"", "u:p@proxy.corp", "", "2001:db8::5", "http://u:p@proxy.corp:80", false},
+		{"", "http://proxy.corp/", "", "base.example.org", "http://proxy.corp:80/", false},
+		{"", "http://proxy.corp:3128", "example.org", "base.example.org", "", false},
+		{"", "http://proxy.corp:3128", "203.0.113.0/24,[2001:db8::5]:443", "203.0.113.5", "", false},
+		{"", "http://proxy.corp:3128", "203.0.113.0/24,[2001:db8::5]:443", "2001:db8::5", "", false},
+		{"", "http://proxy.corp:3128", "", "127.0.0.1", "", false},
+		{"", "socks5://proxy.corp:1080", "", "base.example.org", "", true},
+		{"", "socks5://proxy.corp:1080", "*", "base.example.org", "", false},
+		{"", "http://%zz", "", "base.example.org", "", true},
+		{"none", "http://proxy.corp:3128", "", "base.example.org", "", false},
+		{"http://[2001:db8::1]:8080", "http://proxy.corp:3128", "*", "base.example.org", "http://[2001:db8::1]:8080", false},
+	} {
+		t.Setenv("https_proxy", tt.environment)
+		t.Setenv("no_proxy", tt.exceptions)
+		u, err := Config{Proxy: tt.config}.ProxyFor(tt.host, 443)
+		got := ""
+		if u != nil {
+			got = u.String()
+		}
+		if (err != nil) != tt.fails || got != tt.want {
+			t.Errorf("%+v: %q, %v", tt, got, err)
+		}
 	}
 }
 
@@ -255,6 +316,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if c.MTU != 0 && (c.MTU < MinMTU || c.MTU > MaxMTU) || checkInterface(c.Interface) != nil || len(c.Peers) > MaxPeers || len(c.Bases) > MaxBases {
 			t.Errorf("accepted %+v", c)
+		}
+		if u, err := c.ProxyFor("a.b", 443); c.Proxy != "" && c.Proxy != NoProxy && (err != nil || u == nil) {
+			t.Errorf("accepted a proxy that is none: %v", err)
 		}
 		for _, b := range c.Bases {
 			if CheckHost(b.Host) != nil || CheckAddress(b.Address) != nil {

@@ -76,6 +76,7 @@ func (d *decoder) top(n *yaml.Node, c *Config) error {
 			return d.boolean(&c.WhitelistEnabled)(n)
 		},
 		"relay":      d.boolean(&c.Relay),
+		"proxy":      d.text(&c.Proxy, optional(checkProxy)),
 		"low_data":   d.boolean(&c.LowData),
 		"cipher":     d.text((*string)(&c.Cipher), oneOf(string(CipherAuto), string(CipherChaCha20Poly1305), string(CipherAES256GCM))),
 		"hosts_file": d.text(&c.HostsFile, optional(checkAbsolute)),

@@ -1,5 +1,5 @@
-// Package contact keeps what is known of where peers are: endpoints heard of on the LAN, resolved from the whitelist's hints, and proven by a
-// session. What a session proved survives a restart, so that a restarted node finds its peers at once.
+// Package contact keeps what is known of where peers are: endpoints heard of on the LAN, named by their contact records, observed by Bases,
+// resolved from the whitelist's hints, and proven by a session. What a session proved survives a restart, so that a restarted node finds its peers at once.
 package contact
 
 import (
@@ -21,7 +21,8 @@ const (
 	maxPeers     = 10_000
 	maxHeard     = 8 // endpoints of one peer by hearsay
 	maxResolved  = 8
-	maxCandidate = 16
+	maxObserved  = 4 // by as many Bases
+	maxCandidate = 24
 	// writePause is the least time from one write to the next; it grows up to maxWritePause while changes do not end, or cannot be written.
 	writePause    = time.Second
 	maxWritePause = time.Minute
@@ -39,8 +40,17 @@ type Book struct {
 // page is one peer's.
 type page struct {
 	heard    []heard
+	named    []netip.AddrPort // by the newest record that a Base passed on
+	observed []observed
+	until    time.Time // of named and observed
 	resolved []netip.AddrPort
 	stored
+}
+
+// observed is where one Base sees the peer.
+type observed struct {
+	base     netip.Addr
+	endpoint netip.AddrPort
 }
 
 type heard struct {
@@ -122,6 +132,42 @@ func (b *Book) Heard(now time.Time, address netip.Addr, endpoint netip.AddrPort,
 	return !known
 }
 
+// Met notes what a Base says of a peer: the endpoints that the peer's own record names, good for lifetime, and the one at which the Base sees
+// it, invalid if it sees none. It reports whether that is news.
+func (b *Book) Met(now time.Time, address, base netip.Addr, named []netip.AddrPort, seen netip.AddrPort, lifetime time.Duration) (fresh bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.page(address)
+	if p == nil {
+		return false
+	}
+	fresh = !slices.Equal(p.named, named) || !now.Before(p.until)
+	p.named, p.until = slices.Clone(named), now.Add(lifetime)
+	known := slices.Contains(p.observed, observed{base, seen})
+	p.observed = slices.DeleteFunc(p.observed, func(o observed) bool { return o.base == base })
+	if seen.IsValid() {
+		if len(p.observed) >= maxObserved {
+			p.observed = p.observed[1:]
+		}
+		p.observed = append(p.observed, observed{base, seen})
+	}
+	return fresh || (seen.IsValid() && !known)
+}
+
+// Observed returns where Bases see a peer, and what its own record names.
+func (b *Book) Observed(now time.Time, address netip.Addr) (seen, named []netip.AddrPort) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.peers[address]
+	if p == nil || !now.Before(p.until) {
+		return nil, nil
+	}
+	for _, o := range p.observed {
+		seen = append(seen, o.endpoint)
+	}
+	return seen, slices.Clone(p.named)
+}
+
 // Resolved notes what the whitelist's hint for a peer means now, 8 endpoints at the most; it reports whether that is news.
 func (b *Book) Resolved(address netip.Addr, endpoints []netip.AddrPort) (fresh bool) {
 	b.mu.Lock()
@@ -138,12 +184,20 @@ func (b *Book) Resolved(address netip.Addr, endpoints []netip.AddrPort) (fresh b
 	return fresh
 }
 
-// Connected notes that there is a session with the peer, over endpoint, so that the next run begins one at once.
+// Connected notes that there is a session with the peer, so that the next run begins one at once. endpoint is where it runs to; invalid if that
+// is a relay, and the last one stays known.
 func (b *Book) Connected(address netip.Addr, endpoint netip.AddrPort) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	p := b.page(address)
+	if p == nil {
+		return
+	}
 	now := stored{Address: address, Endpoint: endpoint, Connected: true}
-	if p := b.page(address); p != nil && p.stored != now {
+	if !endpoint.IsValid() {
+		now.Endpoint = p.Endpoint
+	}
+	if p.stored != now {
 		p.stored = now
 		b.touch()
 	}
@@ -189,7 +243,7 @@ func (b *Book) LastConnected() (peers []netip.Addr) {
 	return peers
 }
 
-// Candidates returns where to try a peer, the likeliest first, 16 at the most.
+// Candidates returns where to try a peer, the likeliest first, 24 at the most.
 func (b *Book) Candidates(now time.Time, address netip.Addr) (candidates []netip.AddrPort) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -208,6 +262,14 @@ func (b *Book) Candidates(now time.Time, address netip.Addr) (candidates []netip
 		}
 	}
 	add(p.Endpoint)
+	if now.Before(p.until) {
+		for _, o := range p.observed {
+			add(o.endpoint)
+		}
+		for _, e := range p.named {
+			add(e)
+		}
+	}
 	for _, e := range p.resolved {
 		add(e)
 	}

@@ -58,6 +58,7 @@ func paced(n *network, a, b *node, until func(time.Time) time.Time) *pacer {
 	p := a.peers.get(b.id.Address())
 	p.mu.Lock()
 	p.path.Carrier = c
+	p.routes = routes{} // nobody chooses another
 	p.mu.Unlock()
 	return c
 }

@@ -49,7 +49,7 @@ func newSide(t testing.TB, number byte, addr string, opts ...nodeOption) *side {
 		t.Fatal(err)
 	}
 	s.out = newOutbound(s.Engine)
-	s.in = &inbound{e: s.Engine, carrier: direct{sideSocket{s}}, out: newOutbound(s.Engine), up: tun.NewCoalescer(s)}
+	s.in = newInbound(s.Engine, direct{sideSocket{s}})
 	return s
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/fragment"
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
@@ -36,6 +37,10 @@ type Contact struct {
 	PSK wireguard.PSK
 	// Candidates are endpoints at which the peer may be; the first handshake goes to all of them and the first answer decides.
 	Candidates []netip.AddrPort
+	// Observed are those of them at which a Base saw the peer, Named those that its own record names: only what is both is sought by guessing ports.
+	Observed, Named []netip.AddrPort
+	// Relays are ways by a Base, or by a peer that relays; the best first.
+	Relays []Relay
 	// Native says that the peer is one of our daemons, known by its signed record.
 	Native bool
 	// Listed says that the whitelist names the peer; others are let in only while the whitelist is off, and may be evicted.
@@ -75,7 +80,18 @@ type Event struct {
 	Path Path
 }
 
-// Config is what an Engine is made from. All fields but IPv4 or IPv6 (one of them), Notify and Log must be set.
+// Own takes the datagrams of our own types and of STUN. Its methods are called in the sockets' loops: they must neither block nor keep what
+// they are given.
+type Own interface {
+	// Train may take a whole train, as a relay for others does; what it does not take is given on datagram by datagram.
+	Train(now time.Time, m *underlay.Message, s underlay.Socket) (taken bool)
+	// Relayed finds the carrier that a datagram came by and takes the relay's header off; nil if it is none that a relay of ours sent.
+	Relayed(b []byte, from netip.AddrPort) (via Relay, inner []byte)
+	// Control takes all others.
+	Control(now time.Time, b []byte, from netip.AddrPort, local underlay.Source)
+}
+
+// Config is what an Engine is made from. All fields but IPv4 or IPv6 (one of them), Notify, OnLink, Scout, Own and Log must be set.
 type Config struct {
 	Identity  *identity.Identity
 	Device    tun.Device
@@ -90,7 +106,13 @@ type Config struct {
 	OffersAES bool
 	// Notify is told of events; it must neither block nor call the Engine.
 	Notify func(Event)
-	Log    *slog.Logger
+	// OnLink reports whether an underlay address is on a link of this host. It may be nil, and must neither block nor call the Engine.
+	OnLink func(netip.Addr) bool
+	// Scout opens one of the many light sockets of port prediction, of the family of a remote; nil = no port prediction.
+	Scout func(remote netip.Addr) (underlay.Socket, error)
+	// Own takes what arrives on the sockets and is neither WireGuard's nor a relayed datagram; nil throws it away.
+	Own Own
+	Log *slog.Logger
 }
 
 // Engine is the data path of one node.
@@ -109,11 +131,15 @@ type Engine struct {
 	controlMu sync.Mutex
 	control   *outbound
 
-	waiting  budget // of all lanes
-	joining  budget // of all packets in reassembly
-	echoes   echoes
-	unreach  limiter
-	refusals limiter
+	ends       atomic.Pointer[ends] // where this node may be found
+	hops       atomic.Int32         // routers between this node and its Base
+	waiting    budget               // of all lanes
+	joining    budget               // of all packets in reassembly
+	echoes     echoes
+	deliveries deliveries
+	sprays     sprays
+	unreach    limiter
+	refusals   limiter
 }
 
 // Stats counts what the engine threw away, by reason.
@@ -157,6 +183,8 @@ func New(c Config) (*Engine, error) {
 // Run moves packets until ctx ends or the device or a socket fails for good. It closes the device and the sockets, and returns nil when ctx ended.
 func (e *Engine) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	e.sprays.begin(ctx)
+	defer e.sprays.tasks.Wait()
 	g.Go(func() error { return e.deviceLoop() })
 	for _, s := range []underlay.Socket{e.cfg.IPv4, e.cfg.IPv6} {
 		if s != nil {
@@ -225,8 +253,9 @@ func (e *Engine) Refresh(address netip.Addr) {
 	}
 	e.with(p, func(now time.Time) wireguard.Todo {
 		changed := p.adopt(e, contact)
+		p.offer(e, now, contact)
 		waits := !p.lanes.empty()
-		if p.machine == nil || (p.machine.Session(now) != nil && !p.probes.silent()) {
+		if p.machine == nil || (p.machine.Session(now) != nil && !p.routes.silent) {
 			return 0
 		}
 		if _, handshaking := p.machine.Handshaking(); !changed && !waits && !handshaking {
@@ -243,15 +272,46 @@ func (e *Engine) RefreshAll() {
 	}
 }
 
-// SetPathMTU tells how large an IP packet of the underlay may be on the path that the peer has through remote, in bytes; 0 is unknown.
-// It is ignored if the peer has another path by now.
+// SetPathMTU tells how large an IP packet of the underlay the kernel would send to remote, in bytes; 0 is unknown. It bounds what is tried
+// on the peer's path there.
 func (e *Engine) SetPathMTU(address netip.Addr, remote netip.AddrPort, mtu int) {
-	if p := e.peers.get(address); p != nil {
-		p.mu.Lock()
-		if p.path.Remote == remote {
-			p.path.MTU = mtu
+	p := e.peers.get(address)
+	if p == nil {
+		return
+	}
+	contact, _ := e.cfg.Directory.ByAddress(address)
+	e.with(p, func(now time.Time) wireguard.Todo {
+		if p.path.Remote != remote || p.path.relayed() {
+			return 0
 		}
-		p.mu.Unlock()
+		if !p.chooses() {
+			p.path.MTU = mtu
+			return 0
+		}
+		r := p.routes.note(p.path.key(), p.path.key())
+		r.local, r.bound = p.path.Local, mtu
+		p.offer(e, now, contact)
+		p.choose(e)
+		return 0
+	})
+}
+
+// LinksChanged tells that this host's interfaces or routes changed; lost says which paths can no longer be as they were. What else there is
+// takes over at once, and everything is tried anew.
+func (e *Engine) LinksChanged(lost func(Path) bool) {
+	for _, p := range e.peers.all() {
+		contact, allowed := e.cfg.Directory.ByAddress(p.address)
+		if !allowed {
+			continue
+		}
+		e.with(p, func(now time.Time) wireguard.Todo {
+			if !p.chooses() || !p.up {
+				return 0
+			}
+			p.routes.machine.LinksChanged(now, func(k path.Key) bool { return lost(p.pathOf(e, k, 0, 0)) })
+			p.offer(e, now, contact)
+			return 0
+		})
 	}
 }
 
@@ -268,7 +328,7 @@ func (e *Engine) remove(p *peer) {
 	p.lanes.clear(&e.waiting)
 	e.joining.used.Add(int64(-p.pieces.Bytes()))
 	p.pieces = fragment.Reassembler{}
-	p.probes.stop()
+	p.routes = routes{}
 	p.resume = time.Time{}
 	e.timers.cancel(p)
 	p.mu.Unlock()

@@ -19,7 +19,8 @@ const (
 
 // socketLoop carries what the underlay brings on one socket, run to completion: read, open in place, write to hnet0.
 func (e *Engine) socketLoop(s underlay.Socket) error {
-	in := &inbound{e: e, carrier: direct{s}, out: newOutbound(e), up: tun.NewCoalescer(e.cfg.Device)}
+	in := newInbound(e, direct{s})
+	in.socket = s
 	messages := make([]underlay.Message, socketMessages)
 	for i := range messages {
 		messages[i].Buf = make([]byte, underlay.MaxRead)
@@ -44,7 +45,9 @@ func (e *Engine) socketLoop(s underlay.Socket) error {
 // inbound opens what arrives on one socket.
 type inbound struct {
 	e       *Engine
-	carrier Carrier
+	socket  underlay.Socket // nil if the datagrams come by none of ours
+	home    Carrier         // of what comes by itself
+	carrier Carrier         // of the run: home, or the relay that brought it
 	out     *outbound
 	up      *tun.Coalescer
 	opener  wireguard.Opener
@@ -54,6 +57,10 @@ type inbound struct {
 	index  uint32
 	opened [runDatagrams]openedMessage
 	count  int
+}
+
+func newInbound(e *Engine, home Carrier) *inbound {
+	return &inbound{e: e, home: home, carrier: home, out: newOutbound(e), up: tun.NewCoalescer(e.cfg.Device)}
 }
 
 type openedMessage struct {
@@ -70,24 +77,66 @@ func (in *inbound) message(now time.Time, m *underlay.Message) {
 	if size <= 0 {
 		size = m.N
 	}
+	if own := in.e.cfg.Own; own != nil && in.socket != nil && kindOf(m.Buf[:min(size, m.N)]) >= kindSTUN && own.Train(now, m, in.socket) {
+		return
+	}
 	for b := m.Buf[:m.N]; len(b) > 0; {
 		n := min(size, len(b))
 		in.datagram(now, b[:n:n], m)
 		b = b[n:]
 	}
 	in.endRun(now, m)
+	in.carrier = in.home
 }
 
+// datagram takes one that came by the socket itself.
 func (in *inbound) datagram(now time.Time, b []byte, m *underlay.Message) {
-	e := in.e
-	switch kindOf(b) {
+	switch k := kindOf(b); k {
+	case kindTransport, kindHandshake:
+		in.by(now, in.home, m)
+		in.wireguard(now, k, b, m)
+	case kindOwn, kindSTUN:
+		in.own(now, b, m)
+	default:
+		in.e.stats.Unknown.Add(1)
+	}
+}
+
+// wireguard takes a message of WireGuard's that came by the present carrier.
+func (in *inbound) wireguard(now time.Time, k kind, b []byte, m *underlay.Message) {
+	switch k {
 	case kindTransport:
 		in.transport(now, b, m)
 	case kindHandshake:
 		in.endRun(now, m)
 		in.handshake(now, b, m)
 	default:
-		e.stats.Unknown.Add(1)
+		in.e.stats.Unknown.Add(1)
+	}
+}
+
+// own gives on what is not WireGuard's. What a relay brought is taken apart as if it had come by itself; a relay within a relay is none.
+func (in *inbound) own(now time.Time, b []byte, m *underlay.Message) {
+	own := in.e.cfg.Own
+	if own == nil {
+		in.e.stats.Unknown.Add(1)
+		return
+	}
+	via, inner := own.Relayed(b, m.Remote)
+	if via == nil {
+		in.endRun(now, m)
+		own.Control(now, b, m.Remote, m.Local)
+		return
+	}
+	in.by(now, via, m)
+	in.wireguard(now, kindOf(inner), inner, m)
+}
+
+// by notes the carrier of what comes next; a run has one.
+func (in *inbound) by(now time.Time, c Carrier, m *underlay.Message) {
+	if in.carrier != c {
+		in.endRun(now, m)
+		in.carrier = c
 	}
 }
 
@@ -145,13 +194,19 @@ func (in *inbound) endRun(now time.Time, m *underlay.Message) {
 		return
 	}
 	todo := p.machine.Arrived(now, k, data)
-	if data {
-		p.probes.traffic(now)
+	if data && p.chooses() {
+		p.routes.machine.Traffic(now)
+	}
+	var moved bool
+	if todo&wireguard.Flush != 0 {
+		// The first message under new keys: the answer to a handshake went the way it came.
+		moved = p.proved(e, now, Path{Carrier: in.carrier, Remote: m.Remote, Local: m.Local})
+	} else {
+		moved = p.arrived(e, now, in.carrier, m)
 	}
 	if !p.up && p.machine.Session(now) != nil {
 		todo |= wireguard.Flush // it was given up, and speaks again
 	}
-	moved := p.roam(in.carrier, m)
 	a := e.react(p, now, todo)
 	if moved {
 		a.events = append(a.events, Event{Type: PathChanged, Peer: p.address, Path: p.path})
@@ -160,21 +215,11 @@ func (in *inbound) endRun(now time.Time, m *underlay.Message) {
 	p.used.Store(now.UnixNano())
 	p.rx.Add(uint64(bytes))
 	for _, o := range accepted {
-		in.deliver(now, p, o.plaintext, m.TOS)
+		in.deliver(now, p, o.plaintext, m)
 	}
-	if todo != 0 || moved || a.probe != nil {
+	if todo != 0 || moved || a.pending() {
 		e.perform(now, p, a, in.out)
 	}
-}
-
-// roam makes the endpoint that an authentic, new message came from the peer's path. The peer's lock is held.
-func (p *peer) roam(c Carrier, m *underlay.Message) (moved bool) {
-	if p.path.Remote == m.Remote && p.path.Carrier == c {
-		p.path.Local = m.Local
-		return false
-	}
-	p.path = Path{Carrier: c, Remote: m.Remote, Local: m.Local}
-	return true
 }
 
 // carriesPacket tells a packet of the network from keepalives and messages of our own.
@@ -183,20 +228,20 @@ func carriesPacket(plaintext []byte) bool {
 }
 
 // deliver hands an authentic plaintext on to where it belongs.
-func (in *inbound) deliver(now time.Time, p *peer, plaintext []byte, tos byte) {
+func (in *inbound) deliver(now time.Time, p *peer, plaintext []byte, m *underlay.Message) {
 	switch {
 	case len(plaintext) == 0:
 	case plaintext[0]>>4 == 6:
-		in.packet(now, p, plaintext, tos)
+		in.packet(now, p, plaintext, m.TOS)
 	case plaintext[0] == innerFragment:
 		packet, err := in.e.join(now, p, plaintext)
 		if err != nil {
 			in.e.stats.Malformed.Add(1)
 		} else if packet != nil {
-			in.packet(now, p, packet, tos)
+			in.packet(now, p, packet, m.TOS)
 		}
 	case plaintext[0]>>4 == 0:
-		in.inner(now, p, plaintext)
+		in.inner(now, p, plaintext, m)
 	default:
 		in.e.stats.Malformed.Add(1)
 	}
@@ -269,7 +314,7 @@ func (in *inbound) handshake(now time.Time, b []byte, m *underlay.Message) {
 	e.gateMu.Lock()
 	verdict, reply := e.gate.Judge(now, b, m.Remote)
 	e.gateMu.Unlock()
-	path := Path{Carrier: in.carrier, Remote: m.Remote, Local: m.Local}
+	path := Path{Carrier: in.carrier, Kind: e.kindOfPath(in.carrier, m.Remote.Addr()), Remote: m.Remote, Local: m.Local}
 	switch verdict {
 	case wireguard.Drop:
 		e.stats.Unauthentic.Add(1)
@@ -313,6 +358,12 @@ func (in *inbound) initiation(now time.Time, b []byte, path Path) {
 			return 0
 		}
 		in.out.raw(path, response)
+		if p.chooses() && !path.relayed() {
+			// The way it came may lead here only; by a relay the answer comes back for sure.
+			for _, r := range contact.Relays[:min(len(contact.Relays), 1)] {
+				in.out.raw(Path{Carrier: r, Remote: r.Endpoint()}, response)
+			}
+		}
 		return 0
 	})
 }
@@ -328,9 +379,8 @@ func (in *inbound) response(now time.Time, b []byte, path Path) {
 			in.e.stats.Unauthentic.Add(1)
 			return 0
 		}
-		if p.path.Remote != path.Remote || p.path.Carrier != path.Carrier {
-			p.path = path
-			in.e.cfg.Notify(Event{Type: PathChanged, Peer: p.address, Path: path})
+		if p.proved(in.e, now, path) {
+			in.e.cfg.Notify(Event{Type: PathChanged, Peer: p.address, Path: p.path})
 		}
 		return todo
 	})
@@ -366,7 +416,6 @@ const (
 )
 
 // kindOf tells the datagrams of one port apart: WireGuard by its type word and exact length, STUN by its cookie, messages of our own by the first byte.
-// All kinds but WireGuard's are thrown away for now.
 func kindOf(b []byte) kind {
 	switch wireguard.TypeOf(b) {
 	case wireguard.TypeTransport:

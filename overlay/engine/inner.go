@@ -1,10 +1,10 @@
 package engine
 
 import (
-	"encoding/binary"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/fragment"
+	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
 )
 
@@ -13,13 +13,15 @@ import (
 //
 //	0x01 piece       see package fragment
 //	0x02 hello       0x02, version (1), 14 bytes zero: "I am an hnet daemon", after each handshake
-//	0x03 probe       0x03, 3 bytes zero, sequence number (4), sender's clock (8, opaque to the receiver)
-//	0x04 probe reply 0x04, the probe's other 15 bytes
+//	0x03 probe       0x03, flags (1), 2 bytes zero, sequence number (4), 8 bytes zero, any number of zeros: the size is what a probe of the MTU asks about
+//	0x04 probe reply 0x04, the probe's bytes 1 to 15; it goes back the way the probe came
+//	0x05 endpoints   0x05, flags (1), mapping (1), count (1), 12 bytes zero, then count times: endpoint (18). Where the sender may be found
 const (
 	innerFragment   = fragment.Type
 	innerHello      = 0x02
 	innerProbe      = 0x03
 	innerProbeReply = 0x04
+	innerEndpoints  = 0x05
 
 	innerLen     = 16
 	helloVersion = 1
@@ -31,135 +33,42 @@ func hello() []byte {
 	return b
 }
 
-// inner reads a message of our own.
-func (in *inbound) inner(now time.Time, p *peer, b []byte) {
+// inner reads a message of our own, which came the way that m tells.
+func (in *inbound) inner(now time.Time, p *peer, b []byte, m *underlay.Message) {
 	if len(b) < innerLen {
 		in.e.stats.Malformed.Add(1)
 		return
 	}
-	// Each of these messages shows what the peer is: the hello may have been lost.
-	in.with(now, p, func() wireguard.Todo { p.machine.SetNative(); return 0 })
+	at := Path{Carrier: in.carrier, Remote: m.Remote, Local: m.Local}
 	switch b[0] {
 	case innerHello:
+		in.native(now, p)
 	case innerProbe:
-		reply := make([]byte, innerLen)
-		copy(reply, b)
-		reply[0] = innerProbeReply
-		in.out.inner(now, p, reply)
+		in.native(now, p)
+		in.probed(now, p, at, b)
 	case innerProbeReply:
-		in.with(now, p, func() wireguard.Todo { p.probes.reply(now, b); return 0 })
+		in.native(now, p)
+		in.probeReply(now, p, at, b)
+	case innerEndpoints:
+		in.native(now, p)
+		in.endpoints(now, p, b)
 	default:
 		in.e.stats.Unknown.Add(1)
 	}
 }
 
-// Probing of the path in use. The interval, halved while probes go unanswered, is short enough for a watcher's eyes and for noticing a dead path within
-// six seconds; at 80 bytes each way it costs 640 bit/s, and only while there is traffic.
-const (
-	probeInterval = 2 * time.Second
-	probeTimeout  = 2 * time.Second
-	probeAfter    = 30 * time.Second // how long after the last traffic
-	probeHistory  = 32
-	// probesLost in a row make the path doubtful.
-	probesLost = 3
-)
-
-// prober measures a path: round-trip time, jitter, loss. It belongs to the peer's lock.
-type prober struct {
-	at       time.Time // next probe, zero when not probing
-	active   time.Time // last traffic
-	sequence uint32
-	sent     [probeHistory]time.Time
-	answered uint32 // a bit for each of the last probes, the newest lowest
-	count    int    // probes in the history
-	lost     int    // unanswered in a row
-
-	rtt, jitter time.Duration
-	measured    bool
-}
-
-// traffic notes that packets pass, which keeps the path probed.
-func (b *prober) traffic(now time.Time) {
-	b.active = now
-	if b.at.IsZero() {
-		b.at = now
-		b.count, b.answered, b.lost = 0, 0, 0
-	}
-}
-
-func (b *prober) stop() { b.at = time.Time{}; b.lost = 0 }
-
-// silent reports whether so many probes in a row went unanswered that the path is doubtful.
-func (b *prober) silent() bool { return b.lost >= probesLost }
-
-// due reports whether a probe should go out now, and whether the path has just become doubtful.
-func (b *prober) due(now time.Time) (due, lost bool) {
-	if b.at.IsZero() || now.Before(b.at) {
-		return false, false
-	}
-	if now.Sub(b.active) > probeAfter {
-		b.stop()
-		return false, false
-	}
-	if b.count > 0 && b.answered&1 == 0 {
-		b.lost++
-	}
-	return true, b.lost == probesLost
-}
-
-// make returns the next probe.
-func (b *prober) make(now time.Time) []byte {
-	b.sequence++
-	b.sent[b.sequence%probeHistory] = now
-	b.answered <<= 1
-	b.count = min(b.count+1, probeHistory)
-	b.at = now.Add(probeInterval)
-	if b.lost > 0 {
-		b.at = now.Add(probeInterval / 2)
-	}
-	m := make([]byte, innerLen)
-	m[0] = innerProbe
-	binary.BigEndian.PutUint32(m[4:], b.sequence)
-	return m
-}
-
-// reply takes an answer. The time it is measured by is our own note of sending, never what the peer sends back.
-func (b *prober) reply(now time.Time, m []byte) {
-	sequence := binary.BigEndian.Uint32(m[4:])
-	age := b.sequence - sequence
-	if age >= uint32(b.count) || b.answered&(1<<age) != 0 {
+// native notes that the peer is one of our own daemons: the hello may have been lost, and any of these messages shows it.
+func (in *inbound) native(now time.Time, p *peer) {
+	p.mu.Lock()
+	known := p.machine == nil || p.chooses()
+	p.mu.Unlock()
+	if known {
 		return
 	}
-	b.lost = 0
-	sample := now.Sub(b.sent[sequence%probeHistory])
-	if sample > probeTimeout {
-		return
-	}
-	b.answered |= 1 << age
-	if !b.measured {
-		b.rtt, b.jitter, b.measured = sample, sample/2, true
-		return
-	}
-	// RFC 6298's smoothing.
-	b.jitter += ((sample - b.rtt).Abs() - b.jitter) / 4
-	b.rtt += (sample - b.rtt) / 8
-}
-
-// loss is the share of the last probes that brought no answer in time, 0 to 1; ok is false before the first is decided.
-func (b *prober) loss(now time.Time) (share float64, ok bool) {
-	decided, lost := 0, 0
-	for age := range uint32(b.count) {
-		answered := b.answered&(1<<age) != 0
-		if !answered && now.Sub(b.sent[(b.sequence-age)%probeHistory]) < probeTimeout {
-			continue
-		}
-		decided++
-		if !answered {
-			lost++
-		}
-	}
-	if decided == 0 {
-		return 0, false
-	}
-	return float64(lost) / float64(decided), true
+	contact, _ := in.e.cfg.Directory.ByAddress(p.address)
+	in.with(now, p, func() wireguard.Todo {
+		p.machine.SetNative()
+		p.native(in.e, now, contact)
+		return 0
+	})
 }

@@ -117,7 +117,7 @@ func (o *outbound) packet(now time.Time, superpacket []byte) {
 	if k != nil {
 		o.seal(p, k, path, superpacket)
 	}
-	if todo != 0 || a.probe != nil {
+	if todo != 0 || a.pending() {
 		e.perform(now, p, a, o)
 	}
 }
@@ -190,11 +190,22 @@ func (o *outbound) inner(now time.Time, p *peer, message []byte) {
 		p.mu.Unlock()
 		return
 	}
+	at := p.path
+	p.mu.Unlock()
+	o.innerOn(now, p, at, message)
+}
+
+// innerOn sends a message of our own on a given path.
+func (o *outbound) innerOn(now time.Time, p *peer, at Path, message []byte) {
+	p.mu.Lock()
+	if p.machine == nil || p.machine.Session(now) == nil {
+		p.mu.Unlock()
+		return
+	}
 	k, todo := p.machine.Send(now, true)
-	path := p.path
 	o.e.timers.arm(p, p.next())
 	p.mu.Unlock()
-	o.one(p, k, path, message, routeMTU, 0)
+	o.one(p, k, at, message, max(routeMTU, len(message)), 0)
 	o.e.follow(now, p, todo, o)
 }
 
@@ -213,7 +224,7 @@ func (o *outbound) room(p *peer, path Path, size int, tos byte) []byte {
 	if n := len(o.trains); n > 0 {
 		m, info := &o.trains[n-1], &o.from[n-1]
 		if info.peer == p && p != nil && info.carrier == path.Carrier && m.Remote == path.Remote && m.Local == path.Local && m.TOS == tos &&
-			!info.closed && size <= m.Segment && info.count < trainDatagrams && o.used+stride-info.start <= trainBytes {
+			m.TTL == path.ttl && m.DF == path.df && !info.closed && size <= m.Segment && info.count < trainDatagrams && o.used+stride-info.start <= trainBytes {
 			info.closed = size < m.Segment
 			info.count++
 			return o.extend(m, info, headroom, stride)
@@ -222,7 +233,9 @@ func (o *outbound) room(p *peer, path Path, size int, tos byte) []byte {
 			o.flush()
 		}
 	}
-	o.trains = append(o.trains, underlay.Message{Segment: size, Headroom: headroom, Remote: path.Remote, Local: path.Local, TOS: tos})
+	o.trains = append(o.trains, underlay.Message{
+		Segment: size, Headroom: headroom, Remote: path.Remote, Local: path.Local, TOS: tos, TTL: path.ttl, DF: path.df,
+	})
 	o.from = append(o.from, trainInfo{peer: p, carrier: path.Carrier, start: o.used, count: 1})
 	n := len(o.trains) - 1
 	return o.extend(&o.trains[n], &o.from[n], headroom, stride)

@@ -5,11 +5,12 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
 )
 
-// Carrier is a way to bring sealed trains to a remote: our UDP sockets, later a Base or a peer that relays.
+// Carrier is a way to bring sealed trains to a remote: our UDP sockets, a Base, a peer that relays. Carriers are compared by ==.
 type Carrier interface {
 	// Headroom is how many bytes the carrier writes in front of each datagram; trains are sealed with that much room.
 	Headroom() int
@@ -20,15 +21,28 @@ type Carrier interface {
 	Send(trains []underlay.Message) (n int, err error)
 }
 
+// Relay is the Carrier of one peer's datagrams by way of a Base or of a peer that relays.
+type Relay interface {
+	Carrier
+	// Endpoint is where the relay is.
+	Endpoint() netip.AddrPort
+	// TCP says that our leg of it runs over TCP.
+	TCP() bool
+}
+
 // Path is one way to reach a peer. The zero Path is none.
 type Path struct {
 	Carrier Carrier
+	Kind    path.Kind
 	Remote  netip.AddrPort
 	// Local is the address and interface that the peer's datagrams arrive on; answers leave from there, so that a host with several addresses answers from
 	// the one that was asked.
 	Local underlay.Source
 	// MTU is the largest IP packet that the underlay carries on this path, 0 if unknown.
 	MTU int
+
+	ttl byte // of a datagram that shall die on its way, 0 = the system's
+	df  bool // of a datagram that must not be fragmented
 }
 
 func (p Path) valid() bool { return p.Carrier != nil }
@@ -51,6 +65,14 @@ func (p Path) plaintextLimit() int {
 	return max(minPlaintext, p.MTU-headers-wireguard.TransportOverhead-p.Carrier.Headroom())
 }
 
+// wholeLimit is plaintextLimit of a path that exists.
+func (p Path) wholeLimit() int {
+	if !p.valid() {
+		return 0
+	}
+	return p.plaintextLimit()
+}
+
 // minPlaintext keeps fragments sensible on a nonsensical MTU: IPv4's least MTU is 576.
 const minPlaintext = 576 - ipv4UDPHeaders - wireguard.TransportOverhead
 
@@ -59,6 +81,12 @@ func usable(remote netip.AddrPort) bool {
 	a := remote.Addr()
 	return remote.Port() != 0 && a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !identity.Prefix.Contains(a.WithZone(""))
 }
+
+// key names the path to the machine that chooses.
+func (p Path) key() path.Key { return path.Key{Carrier: p.Carrier, Remote: p.Remote} }
+
+// relayed reports whether the path runs by way of a relay.
+func (p Path) relayed() bool { return p.Kind >= path.RelayUDP }
 
 // direct is the Carrier of our own UDP socket. The kernel's queues pace it.
 type direct struct{ socket underlay.Socket }

@@ -2,12 +2,14 @@ package engine
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/fragment"
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
 )
@@ -26,6 +28,7 @@ type peer struct {
 	machine *wireguard.Peer // nil until the key is known
 	allowed []netip.Prefix  // source addresses that may come out of its tunnel
 	path    Path
+	routes  routes
 	lanes   lanes
 	// flushing says that a goroutine is emptying the lanes; who comes with a packet meanwhile waits on settled, so that order is kept.
 	flushing bool
@@ -34,7 +37,6 @@ type peer struct {
 	up       bool      // PeerUp was told
 	failed   bool      // the last attempt at contact was given up
 	wanted   time.Time // ContactWanted was told
-	probes   prober
 	pieces   fragment.Reassembler
 	nextID   uint16 // of a fragmented packet
 
@@ -51,6 +53,7 @@ func (p *peer) adopt(e *Engine, c Contact) (changed bool) {
 	if p.machine != nil && p.key == c.Key && p.psk == c.PSK {
 		if c.Native {
 			p.machine.SetNative()
+			p.native(e, time.Now(), c)
 		}
 		return false
 	}
@@ -62,6 +65,9 @@ func (p *peer) adopt(e *Engine, c Contact) (changed bool) {
 		Local: e.local, Remote: c.Key, PSK: c.PSK, Native: c.Native,
 		Indices: peerIndices{&e.peers, p}, Stamp: e.cfg.Stamp,
 	})
+	if c.Native {
+		p.native(e, time.Now(), c)
+	}
 	return true
 }
 
@@ -83,11 +89,13 @@ func (p *peer) next() time.Time {
 			next = t
 		}
 	}
-	earlier(p.probes.at)
 	earlier(p.lanes.next())
 	earlier(p.pieces.Next())
 	if p.machine != nil {
 		earlier(p.machine.Next())
+		if p.chooses() && p.up {
+			earlier(p.routes.machine.Next())
+		}
 	}
 	return next
 }
@@ -143,7 +151,6 @@ func (e *Engine) tick(p *peer) {
 		p.pieces.Expire(now)
 		e.joining.used.Add(int64(p.pieces.Bytes() - held))
 		if p.machine == nil {
-			p.probes.stop()
 			p.resume = time.Time{}
 			return 0
 		}
@@ -157,12 +164,11 @@ func (e *Engine) tick(p *peer) {
 
 // action is what is left to do for a peer once its lock is given back.
 type action struct {
-	handshake []byte // to be sent to every endpoint in to
-	to        []netip.AddrPort
-	from      underlay.Source
+	handshake []byte // to be sent on every path in to
+	to        []Path
 	keepalive bool
 	hello     bool
-	probe     []byte
+	outputs   []path.Output
 	flush     bool
 	events    []Event
 }
@@ -172,10 +178,14 @@ func (e *Engine) react(p *peer, now time.Time, todo wireguard.Todo) (a action) {
 	if p.machine != nil {
 		if todo&wireguard.Flush != 0 {
 			p.failed = false
-			p.probes.lost = 0 // a handshake proves the path both ways
 			if p.machine.Session(now) != nil && !p.up {
 				p.up = true
 				a.events = append(a.events, Event{Type: PeerUp, Peer: p.address, Path: p.path})
+			}
+			if p.machine.Native() {
+				contact, _ := e.cfg.Directory.ByAddress(p.address)
+				p.native(e, now, contact)
+				p.routes.machine.Enable(now, p.up)
 			}
 			a.flush, a.hello = true, p.machine.Native()
 		}
@@ -183,22 +193,19 @@ func (e *Engine) react(p *peer, now time.Time, todo wireguard.Todo) (a action) {
 			p.failed = true
 			e.stats.LaneOverflow.Add(uint64(p.lanes.clear(&e.waiting)))
 		}
-		if todo&(wireguard.Down|wireguard.GiveUp) != 0 {
-			p.probes.stop()
-			if p.up {
-				p.up = false
-				a.events = append(a.events, Event{Type: PeerDown, Peer: p.address})
+		if todo&(wireguard.Down|wireguard.GiveUp) != 0 && p.up {
+			p.up = false
+			if p.chooses() {
+				p.routes.machine.Enable(now, false)
 			}
+			a.events = append(a.events, Event{Type: PeerDown, Peer: p.address})
 		}
-		if due, lost := p.probes.due(now); due {
-			if p.machine.Native() && p.machine.Session(now) != nil {
-				a.probe = p.probes.make(now)
-				if lost {
-					todo |= p.machine.Contact(now)
-				}
-			} else {
-				p.probes.stop()
-			}
+		switch {
+		case !p.chooses() || !p.up:
+		case p.machine.Session(now) == nil:
+			p.routes.machine.Enable(now, false) // nothing could be sealed
+		default:
+			todo |= p.probesDue(e, now, &a)
 		}
 		if todo&wireguard.Initiate != 0 {
 			e.initiate(p, now, &a)
@@ -209,7 +216,8 @@ func (e *Engine) react(p *peer, now time.Time, todo wireguard.Todo) (a action) {
 	return a
 }
 
-// initiate adds an initiation to a: to the path while it is believed in, to every candidate when there is none or it brought no answer.
+// initiate adds an initiation to a: on the path while it is believed in, on every way that may lead to the peer when there is none or it
+// brought no answer.
 func (e *Engine) initiate(p *peer, now time.Time, a *action) {
 	message, err := p.machine.Initiation(now)
 	if err != nil {
@@ -219,19 +227,32 @@ func (e *Engine) initiate(p *peer, now time.Time, a *action) {
 	a.handshake = message
 	attempts, _ := p.machine.Handshaking()
 	if p.path.valid() {
-		a.to, a.from = append(a.to, p.path.Remote), p.path.Local
+		a.to = append(a.to, p.path)
 	}
-	if !p.path.valid() || attempts > 0 || p.probes.silent() {
-		a.from = underlay.Source{}
+	if !p.path.valid() || attempts > 0 || p.routes.silent {
 		if contact, ok := e.cfg.Directory.ByAddress(p.address); ok {
-			for _, c := range contact.Candidates {
-				if usable(c) && !(p.path.valid() && c == p.path.Remote) {
-					a.to = append(a.to, c)
-				}
-			}
+			e.everywhere(p, contact, a)
 		}
 		if attempts > 0 || len(a.to) == 0 {
 			e.want(p)
+		}
+	}
+}
+
+// everywhere adds all ways to a peer but its path, and takes the local end from that: it may be what is wrong.
+func (e *Engine) everywhere(p *peer, c Contact, a *action) {
+	for i := range a.to {
+		a.to[i].Local = underlay.Source{}
+	}
+	for _, remote := range slices.Concat(c.Candidates, p.routes.told) {
+		s := e.socketFor(remote.Addr())
+		if s != nil && usable(remote) && !(p.path.valid() && remote == p.path.Remote) {
+			a.to = append(a.to, Path{Carrier: direct{s}, Remote: remote})
+		}
+	}
+	for _, r := range c.Relays[:min(len(c.Relays), maxRelays)] {
+		if p.path.Carrier != Carrier(r) {
+			a.to = append(a.to, Path{Carrier: r, Kind: e.kindOfPath(r, r.Endpoint().Addr()), Remote: r.Endpoint()})
 		}
 	}
 }
@@ -246,10 +267,8 @@ func (e *Engine) want(p *peer) {
 
 // perform carries out an action. The caller flushes out.
 func (e *Engine) perform(now time.Time, p *peer, a action, out *outbound) {
-	for _, remote := range a.to {
-		if s := e.socketFor(remote.Addr()); s != nil && a.handshake != nil {
-			out.raw(Path{Carrier: direct{s}, Remote: remote, Local: a.from}, a.handshake)
-		}
+	for _, x := range a.to {
+		out.raw(x, a.handshake)
 	}
 	sent := false
 	if a.flush {
@@ -263,8 +282,8 @@ func (e *Engine) perform(now time.Time, p *peer, a action, out *outbound) {
 	case a.keepalive && !sent:
 		out.inner(now, p, nil)
 	}
-	if a.probe != nil {
-		out.inner(now, p, a.probe)
+	for _, x := range a.outputs {
+		out.output(now, p, x)
 	}
 	for _, event := range a.events {
 		e.cfg.Notify(event)
@@ -336,7 +355,9 @@ func (p *peer) admit(now time.Time, bytes int) (k *wireguard.Keypair, todo wireg
 			p.resume = now.Add(max(until.Sub(now), refusedAtLeast))
 			return nil, 0
 		}
-		p.probes.traffic(now)
+		if p.chooses() {
+			p.routes.machine.Traffic(now)
+		}
 	}
 	return p.machine.Send(now, false)
 }

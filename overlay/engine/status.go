@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 )
 
 // State is how contact with a peer stands.
@@ -27,6 +28,7 @@ type PeerStatus struct {
 	Key           identity.PublicKey
 	State         State
 	Path          Path
+	Whole         int // the largest IP packet, in bytes, that the path carries in one datagram; 0 if unknown
 	Native        bool
 	Cipher        string // of the session, "" without one
 	RTT, Jitter   time.Duration
@@ -35,6 +37,7 @@ type PeerStatus struct {
 	LossKnown     bool
 	Tx, Rx        uint64 // bytes of IP packets
 	LastHandshake time.Time
+	Paths         []path.Status // all that were tried lately, of a peer that is one of our own
 }
 
 // Peers returns the peers that the data path knows, in no order. Whitelisted peers that nobody talked to are not among them.
@@ -59,7 +62,7 @@ func (e *Engine) Peer(address netip.Addr) (s PeerStatus, ok bool) {
 func (p *peer) status(now time.Time) PeerStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := PeerStatus{Address: p.address, Key: p.key, Path: p.path, Tx: p.tx.Load(), Rx: p.rx.Load()}
+	s := PeerStatus{Address: p.address, Key: p.key, Path: p.path, Whole: p.path.wholeLimit(), Tx: p.tx.Load(), Rx: p.rx.Load()}
 	if p.machine == nil {
 		if !p.lanes.empty() {
 			s.State = Connecting
@@ -71,7 +74,7 @@ func (p *peer) status(now time.Time) PeerStatus {
 	switch {
 	case p.failed:
 		s.State = Unreachable
-	case k != nil && !p.probes.silent():
+	case k != nil && !p.routes.silent:
 		s.State = Connected
 	case handshaking && attempts > p.patience():
 		s.State = Unreachable
@@ -83,11 +86,17 @@ func (p *peer) status(now time.Time) PeerStatus {
 	}
 	s.Native = p.machine.Native()
 	s.LastHandshake = p.machine.LastHandshake()
-	s.RTT, s.Jitter, s.Measured = p.probes.rtt, p.probes.jitter, p.probes.measured
-	if rtt := p.machine.HandshakeRTT(); !s.Measured && rtt > 0 {
+	if rtt := p.machine.HandshakeRTT(); rtt > 0 {
 		s.RTT, s.Measured = rtt, true
 	}
-	s.Loss, s.LossKnown = p.probes.loss(now)
+	if p.chooses() {
+		for _, x := range p.routes.machine.Status() {
+			s.Paths = append(s.Paths, x)
+			if p.path.valid() && x.Key == p.path.key() && x.RTT > 0 {
+				s.RTT, s.Jitter, s.Measured, s.Loss, s.LossKnown = x.RTT, x.Jitter, true, x.Loss, x.LossKnown
+			}
+		}
+	}
 	return s
 }
 

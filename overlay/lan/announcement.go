@@ -6,12 +6,13 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 )
 
-// Size is the length in bytes of every announcement. All have the same size, whatever they carry, so an answer is never
-// larger than its cause; with IPv6 and UDP headers it fits the smallest MTU that IPv6 allows (1280).
+// Size is the length in bytes of every announcement but notices, which nobody answers and which are shorter. What is answered
+// has the same size as the answer, whatever the two carry, so an answer is never larger than its cause; with IPv6 and UDP
+// headers it fits the smallest MTU that IPv6 allows (1280).
 const Size = 1192
 
 // MaxRecord is the longest signed contact record, in bytes, that fits into an announcement.
-const MaxRecord = signatureOffset - recordOffset
+const MaxRecord = Size - signatureLength - echoesOffset - MaxEchoes*8
 
 // MaxEchoes is the number of nonces one announcement can echo.
 const MaxEchoes = 16
@@ -26,11 +27,12 @@ const (
 	nonceOffset     = 16
 	keyOffset       = 24
 	echoCountOffset = 56
-	reservedOffset  = 57
+	flagsOffset     = 57
 	provenOffset    = 58
 	echoesOffset    = 60
-	recordOffset    = echoesOffset + MaxEchoes*8
-	signatureOffset = Size - 64
+	signatureLength = 64
+
+	flagNotice = 1
 
 	signatureLabel = "hnet lan announcement v1"
 )
@@ -47,6 +49,7 @@ type echo struct {
 // announcement is one datagram taken apart. Its slices point into the datagram.
 type announcement struct {
 	raw      []byte
+	notice   bool // not to be answered
 	number   uint32
 	instance [8]byte
 	nonce    nonce
@@ -58,24 +61,30 @@ type announcement struct {
 
 // parse takes an announcement apart and accepts only the canonical form. It checks neither signature nor record.
 func parse(b []byte) (announcement, bool) {
-	if len(b) != Size || b[0] != announcementType || b[1] != announcementVersion || b[reservedOffset] != 0 {
+	if len(b) < echoesOffset || b[0] != announcementType || b[1] != announcementVersion || b[flagsOffset]&^flagNotice != 0 {
 		return announcement{}, false
 	}
-	length := int(binary.BigEndian.Uint16(b[lengthOffset:]))
-	if length == 0 || length > MaxRecord || !zero(b[recordOffset+length:signatureOffset]) {
+	length, count := int(binary.BigEndian.Uint16(b[lengthOffset:])), int(b[echoCountOffset])
+	if length == 0 || length > MaxRecord || count > MaxEchoes {
+		return announcement{}, false
+	}
+	notice := b[flagsOffset]&flagNotice != 0
+	record := echoesOffset + 8*count
+	if len(b) != size(notice, count, length) || !zero(b[record+length:len(b)-signatureLength]) {
 		return announcement{}, false
 	}
 	a := announcement{
 		raw:      b,
+		notice:   notice,
 		number:   binary.BigEndian.Uint32(b[numberOffset:]),
 		instance: [8]byte(b[instanceOffset:]),
 		nonce:    nonce(b[nonceOffset:]),
 		key:      identity.SigningKey(b[keyOffset:]),
-		count:    int(b[echoCountOffset]),
-		record:   b[recordOffset : recordOffset+length],
+		count:    count,
+		record:   b[record : record+length],
 	}
 	proven := binary.BigEndian.Uint16(b[provenOffset:])
-	if a.nonce == (nonce{}) || a.count > MaxEchoes || proven>>a.count != 0 || !zero(b[echoesOffset+8*a.count:recordOffset]) {
+	if a.nonce == (nonce{}) || proven>>a.count != 0 {
 		return announcement{}, false
 	}
 	for i := range a.count {
@@ -88,9 +97,20 @@ func parse(b []byte) (announcement, bool) {
 	return a, true
 }
 
+// size is the length of an announcement.
+func size(notice bool, echoes, record int) int {
+	if notice {
+		return echoesOffset + 8*echoes + record + signatureLength
+	}
+	return Size
+}
+
 // marshal encodes and signs a. It uses every field but raw; the record has at most MaxRecord bytes.
 func (a *announcement) marshal(sign func(message []byte) []byte) []byte {
-	b := make([]byte, Size)
+	b := make([]byte, size(a.notice, a.count, len(a.record)))
+	if a.notice {
+		b[flagsOffset] = flagNotice
+	}
 	b[0], b[1] = announcementType, announcementVersion
 	binary.BigEndian.PutUint16(b[lengthOffset:], uint16(len(a.record)))
 	binary.BigEndian.PutUint32(b[numberOffset:], a.number)
@@ -106,19 +126,19 @@ func (a *announcement) marshal(sign func(message []byte) []byte) []byte {
 		}
 	}
 	binary.BigEndian.PutUint16(b[provenOffset:], proven)
-	copy(b[recordOffset:], a.record)
-	copy(b[signatureOffset:], sign(signedMessage(b)))
+	copy(b[echoesOffset+8*a.count:], a.record)
+	copy(b[len(b)-signatureLength:], sign(signedMessage(b)))
 	return b
 }
 
 // verify checks the signature by the announcement's key.
 func (a *announcement) verify() bool {
-	return a.key.Verify(signedMessage(a.raw), a.raw[signatureOffset:])
+	return a.key.Verify(signedMessage(a.raw), a.raw[len(a.raw)-signatureLength:])
 }
 
 // signedMessage is what the signature of the announcement b covers.
 func signedMessage(b []byte) []byte {
-	return append([]byte(signatureLabel), b[:signatureOffset]...)
+	return append([]byte(signatureLabel), b[:len(b)-signatureLength]...)
 }
 
 func zero(b []byte) bool {

@@ -21,14 +21,19 @@ func TestAnnouncementRoundTrip(t *testing.T) {
 			for i := range count {
 				want.echoes[i] = echo{nonce{8, byte(i)}, i%3 == 0}
 			}
-			b := want.marshal(id.Sign)
-			got, ok := parse(b)
-			if !ok || len(b) != Size || !got.verify() {
-				t.Fatalf("%d echoes, record of %d: not accepted", count, length)
-			}
-			want.raw = b
-			if diff := cmp.Diff(want, got, cmp.AllowUnexported(announcement{}, echo{})); diff != "" {
-				t.Error(diff)
+			for _, notice := range []bool{false, true} {
+				wantSize := map[bool]int{false: Size, true: 60 + 8*count + length + 64}[notice]
+				want.notice = notice
+				b := want.marshal(id.Sign)
+				got, ok := parse(b)
+				if !ok || len(b) != wantSize || !got.verify() {
+					t.Fatalf("%d echoes, record of %d, notice %v: not accepted", count, length, notice)
+				}
+				want.raw = b
+				if diff := cmp.Diff(want, got, cmp.AllowUnexported(announcement{}, echo{})); diff != "" {
+					t.Error(diff)
+				}
+				want.raw = nil
 			}
 		}
 	}
@@ -37,16 +42,19 @@ func TestAnnouncementRoundTrip(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	f := newForger(t, 1)
 	for name, change := range map[string]func(b []byte){
-		"another type":            func(b []byte) { b[0]++ },
-		"another version":         func(b []byte) { b[1]++ },
-		"reserved byte":           func(b []byte) { b[reservedOffset] = 1 },
-		"no record":               func(b []byte) { b[lengthOffset], b[lengthOffset+1] = 0, 0; clear(b[recordOffset:signatureOffset]) },
+		"another type":        func(b []byte) { b[0]++ },
+		"another version":     func(b []byte) { b[1]++ },
+		"unknown flag":        func(b []byte) { b[flagsOffset] = 2 },
+		"notice with padding": func(b []byte) { b[flagsOffset] = flagNotice },
+		"no record": func(b []byte) {
+			b[lengthOffset], b[lengthOffset+1] = 0, 0
+			clear(b[echoesOffset+16 : Size-signatureLength])
+		},
 		"record too long":         func(b []byte) { b[lengthOffset], b[lengthOffset+1] = (MaxRecord+1)>>8, (MaxRecord+1)&255 },
-		"padding":                 func(b []byte) { b[signatureOffset-1] = 1 },
+		"padding":                 func(b []byte) { b[Size-signatureLength-1] = 1 },
 		"zero nonce":              func(b []byte) { clear(b[nonceOffset:keyOffset]) },
 		"too many echoes":         func(b []byte) { b[echoCountOffset] = MaxEchoes + 1 },
-		"zero echo":               func(b []byte) { b[echoCountOffset] = 3 },
-		"echo beyond the count":   func(b []byte) { b[echoesOffset+8*2] = 1 },
+		"zero echo":               func(b []byte) { clear(b[echoesOffset+8 : echoesOffset+16]) },
 		"proven beyond the count": func(b []byte) { b[provenOffset+1] = 4 },
 	} {
 		b := f.announce(echo{nonce{1}, true}, echo{nonce{2}, true})
@@ -58,6 +66,23 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+	f.notice = true
+	notice := f.announce(echo{nonce{1}, true})
+	if _, ok := parse(notice); !ok {
+		t.Fatal("the unchanged notice is refused")
+	}
+	for n := range notice {
+		if _, ok := parse(notice[:n]); ok {
+			t.Errorf("a notice cut to %d bytes is accepted", n)
+		}
+	}
+	if _, ok := parse(append(bytes.Clone(notice), 0)); ok {
+		t.Error("a notice with a byte too many is accepted")
+	}
+	notice[flagsOffset] = 0
+	if _, ok := parse(notice); ok {
+		t.Error("an announcement without padding is accepted")
+	}
 }
 
 func FuzzParse(f *testing.F) {
@@ -66,7 +91,7 @@ func FuzzParse(f *testing.F) {
 		if !ok {
 			return
 		}
-		again := a.marshal(func([]byte) []byte { return b[signatureOffset:] })
+		again := a.marshal(func([]byte) []byte { return b[len(b)-signatureLength:] })
 		if !bytes.Equal(b, again) {
 			t.Errorf("accepted\n%x\nbut that is written as\n%x", b, again)
 		}
@@ -82,7 +107,7 @@ func FuzzParse(f *testing.F) {
 
 func BenchmarkStrangerFlood(b *testing.B) {
 	id := identity.FromSeed(seed(1))
-	m := NewMachine(id, "hnet0", systemRandom{})
+	m := NewMachine(id, "hnet0", false, systemRandom{})
 	now := time.Unix(1000, 0)
 	m.SetInterfaces(now, testInterfaces())
 	f := &forger{id: id, instance: [8]byte{1}, nonce: nonce{1}, record: make([]byte, 300)}

@@ -18,6 +18,7 @@ type forger struct {
 	number   uint32
 	nonce    nonce
 	record   []byte
+	notice   bool
 }
 
 func newForger(t *testing.T, n int) *forger {
@@ -30,7 +31,7 @@ func newForger(t *testing.T, n int) *forger {
 
 func (f *forger) announce(echoes ...echo) []byte {
 	f.number++
-	a := announcement{number: f.number, instance: f.instance, nonce: f.nonce, key: f.id.SigningKey(), record: f.record}
+	a := announcement{number: f.number, instance: f.instance, nonce: f.nonce, key: f.id.SigningKey(), record: f.record, notice: f.notice}
 	a.count = copy(a.echoes[:], echoes)
 	return a.marshal(f.id.Sign)
 }
@@ -144,7 +145,7 @@ func TestReplays(t *testing.T) {
 	t.Run("after the nonces have changed", func(t *testing.T) {
 		s := newSimulation(t)
 		h, sent := capture(s, map[int]string{1: "lan"})
-		s.run(4 * time.Minute)
+		s.run(nonceMax + time.Minute)
 		replay(s, h, 1, sent)
 		if len(h.sightings) != 0 {
 			t.Errorf("sightings %+v", h.sightings)
@@ -204,7 +205,7 @@ func TestTampering(t *testing.T) {
 	claim := bytes.Clone(tampered["record of another key"])
 	key := f.id.SigningKey()
 	copy(claim[keyOffset:], key[:])
-	copy(claim[signatureOffset:], stranger.id.Sign(signedMessage(claim)))
+	copy(claim[Size-signatureLength:], stranger.id.Sign(signedMessage(claim)))
 	tampered["key of another"] = claim
 	for i := range good {
 		flipped := bytes.Clone(good)
@@ -395,10 +396,10 @@ func TestNonceExpires(t *testing.T) {
 	first := l.current.nonce
 	heard := announcement{echoes: [MaxEchoes]echo{{first, true}}, count: 1}
 	retired := start.Add(nonceLife)
-	if l.announce(retired.Add(-1), random); l.current.nonce != first {
+	if l.announce(retired.Add(-1), false, random); l.current.nonce != first {
 		t.Fatal("the nonce changed early")
 	}
-	if l.announce(retired, random); l.current.nonce == first {
+	if l.announce(retired, false, random); l.current.nonce == first {
 		t.Fatal("the nonce did not change")
 	}
 	for _, c := range []struct {
@@ -412,6 +413,13 @@ func TestNonceExpires(t *testing.T) {
 		if got := l.proof(c.at, &heard); got != c.want {
 			t.Errorf("%v after its end: %+v, want %+v", c.at.Sub(retired), got, c.want)
 		}
+	}
+	ours := announcement{echoes: [MaxEchoes]echo{{l.current.nonce, true}}, count: 1}
+	if got, want := l.proof(retired.Add(nonceMax), &ours), (proof{true, retired, true}); got != want {
+		t.Errorf("the current nonce: %+v, want %+v", got, want)
+	}
+	if got := l.proof(retired.Add(nonceMax+1), &ours); got != (proof{}) {
+		t.Errorf("the current nonce after its time: %+v", got)
 	}
 	both := announcement{echoes: [MaxEchoes]echo{{l.current.nonce, false}, {first, true}}, count: 2}
 	if got, want := l.proof(retired, &both), (proof{true, retired, false}); got != want {
@@ -440,7 +448,7 @@ func TestTamperingAfterAcceptance(t *testing.T) {
 		t.Error("the genuine echo was not accepted")
 	}
 	renewed := bytes.Clone(f.announce(ours))
-	copy(renewed[recordOffset:], signed(t, f.id, 2, endpointsOf(2)...))
+	copy(renewed[echoesOffset+8:], signed(t, f.id, 2, endpointsOf(2)...))
 	if sighting, _ := h.machine.HandleDatagram(s.now, 1, from4(2), renewed); sighting != nil {
 		t.Errorf("a record was forged into an announcement: %+v", sighting)
 	}

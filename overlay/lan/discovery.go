@@ -31,6 +31,7 @@ const readRetry = 100 * time.Millisecond
 type Config struct {
 	Identity  *identity.Identity
 	Excluded  string // name of the overlay device, which is never used
+	LowData   bool   // announce only on changes, on demand and in answer
 	Sightings func(Sighting)
 	Clones    func(Clone)
 	Log       *slog.Logger
@@ -70,7 +71,7 @@ func New(c Config) *Discovery {
 	return &Discovery{
 		config:   c,
 		wake:     make(chan struct{}, 1),
-		machine:  NewMachine(c.Identity, c.Excluded, systemRandom{}),
+		machine:  NewMachine(c.Identity, c.Excluded, c.LowData, systemRandom{}),
 		sockets:  make(map[bool]*socket),
 		joined:   make(map[membership]bool),
 		retryAt:  make(map[membership]time.Time),
@@ -305,7 +306,8 @@ func (d *Discovery) handle(in arrival) {
 	d.mu.Lock()
 	before := d.machine.Next()
 	sighting, clone := d.machine.HandleDatagram(time.Now(), in.index, in.src, in.payload)
-	sooner := d.machine.Next().Before(before)
+	next := d.machine.Next()
+	sooner := !next.Equal(before) && earlier(before, next).Equal(next)
 	d.mu.Unlock()
 	if sooner {
 		d.poke()

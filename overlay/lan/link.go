@@ -13,15 +13,27 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/record"
 )
 
+// Notices come at an interval in proportion to the number of hosts, so that all hosts of a link together cause the same
+// traffic whatever their number, within bounds. It varies by a tenth either way, so that hosts do not march in step.
 const (
-	announceInterval  = 30 * time.Second
-	announceSpread    = 3 * time.Second // the interval varies by this much either way, so that hosts do not march in step
+	noticeShare    = 100 * time.Second // for each host
+	minInterval    = 5 * time.Minute
+	maxInterval    = 20 * time.Minute
+	intervalSpread = 10 // a tenth
+
+	// longest is the longest time between two announcements of a host; what follows is made to bear the loss of one.
+	longest = maxInterval + maxInterval/intervalSpread
+)
+
+const (
 	answerJitter      = 20 * time.Millisecond
 	answersPerSecond  = 4
 	answersBurst      = 4
-	nonceLife         = 60 * time.Second  // then a new one is made; the old one is accepted for as long again
-	voiceEchoed       = 120 * time.Second // a voice that was silent for longer is not echoed
-	voiceLife         = 150 * time.Second // a voice that was silent for longer is forgotten
+	nonceLife         = time.Minute         // then the next announcement has a new one; the old one is accepted for as long again
+	nonceMax          = longest + nonceLife // no nonce is accepted for longer
+	voiceEchoed       = 2*longest + time.Minute
+	voiceLife         = voiceEchoed + 5*time.Minute // a voice that was silent for longer is forgotten
+	spokenLately      = 5 * time.Minute
 	maxUnproven       = 128
 	maxProven         = 256
 	maxVoicesOfSource = 8
@@ -30,6 +42,8 @@ const (
 	echoTrip          = 50 * time.Millisecond // an echo and the answer to it, jitter included
 	maxPatience       = 6
 	retryDelay        = 250 * time.Millisecond
+	burstEnd          = 30 * time.Second // the last of a burst, for those who lost the others
+	burstSpread       = 3 * time.Second
 )
 
 var burst = []time.Duration{0, 150 * time.Millisecond, 500 * time.Millisecond}
@@ -76,12 +90,14 @@ type link struct {
 	announces limit
 	wanted    []time.Time // announcements asked for: bursts and retries
 	answer    time.Time   // when an answer is due; zero if none
-	periodic  time.Time
+	notice    time.Time   // when the next notice is due; zero if none
+	spoke     time.Time   // the last announcement
+	noticed   bool        // it was a notice
 }
 
 func newLink(now time.Time, i netwatch.Interface, random rand.Source) *link {
 	return &link{
-		index: i.Index, name: i.Name, voices: make(map[voiceID]*voice), periodic: now,
+		index: i.Index, name: i.Name, voices: make(map[voiceID]*voice),
 		announces: perSecond(answersPerSecond, answersBurst),
 		current:   challenge{nonce: newNonce(random), born: now},
 	}
@@ -137,6 +153,17 @@ func (l *link) choose(own *record.Record) {
 	}
 }
 
+// named returns those endpoints of r that have an address of this link.
+func (l *link) named(r *record.Record) []netip.AddrPort {
+	var on []netip.AddrPort
+	for _, p := range l.prefixes {
+		if e, ok := endpointOf(r, p.Addr()); ok {
+			on = append(on, e)
+		}
+	}
+	return on
+}
+
 // endpointOf returns the first endpoint with that address that r names.
 func endpointOf(r *record.Record, addr netip.Addr) (netip.AddrPort, bool) {
 	for _, e := range r.Endpoints {
@@ -158,7 +185,7 @@ type proof struct {
 func (l *link) proof(now time.Time, a *announcement) (p proof) {
 	for _, e := range a.echoes[:a.count] {
 		switch {
-		case e.nonce == l.current.nonce:
+		case e.nonce == l.current.nonce && now.Sub(l.current.born) <= nonceMax:
 			return proof{true, l.current.born, e.proven}
 		case e.nonce == l.previous.nonce && now.Sub(l.previous.retired) <= nonceLife:
 			p = proof{true, l.previous.born, e.proven}
@@ -167,12 +194,13 @@ func (l *link) proof(now time.Time, a *announcement) (p proof) {
 	return p
 }
 
-// burst asks for a few announcements at once, against loss.
-func (l *link) burst(now time.Time) {
+// burst asks for a few announcements at once and a late one, against loss.
+func (l *link) burst(now time.Time, random rand.Source) {
 	l.wanted = l.wanted[:0]
 	for _, d := range burst {
 		l.wanted = append(l.wanted, now.Add(d))
 	}
+	l.wanted = append(l.wanted, now.Add(burstEnd-burstSpread+duration(random, 2*burstSpread)))
 }
 
 // want asks for one announcement at a time.
@@ -182,34 +210,53 @@ func (l *link) want(at time.Time) {
 	}
 }
 
-// due returns when the next announcement is to be sent, the rate limit included; it makes sense only with sources.
+// due returns when the next announcement is to be sent, the rate limit included; the zero time if there is none to send.
 func (l *link) due() time.Time {
-	at := l.periodic
+	if len(l.sources) == 0 {
+		return time.Time{}
+	}
+	at := earlier(l.notice, l.answer)
 	for _, t := range l.wanted {
 		at = earlier(at, t)
 	}
-	if !l.answer.IsZero() {
-		at = earlier(at, l.answer)
-	}
-	if ready := l.announces.ready(); at.Before(ready) {
+	if ready := l.announces.ready(); !at.IsZero() && at.Before(ready) {
 		at = ready
 	}
 	return at
 }
 
+// earlier returns the earlier of two times; zero is never.
 func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
 	}
 	return a
 }
 
-// announce spends a token and fills in what this link says now: nonce and echoes.
-func (l *link) announce(now time.Time, random rand.Source) (a announcement) {
+// interval returns the time to the next notice.
+func (l *link) interval(random rand.Source) time.Duration {
+	hosts := 1
+	for _, v := range l.voices {
+		if v.proven {
+			hosts++
+		}
+	}
+	d := min(max(time.Duration(hosts)*noticeShare, minInterval), maxInterval)
+	return d - d/intervalSpread + duration(random, 2*d/intervalSpread)
+}
+
+// announce spends a token and fills in what this link says now: nonce and echoes. It is a notice if nothing else is due.
+// With idle, notices are not sent of their own accord.
+func (l *link) announce(now time.Time, idle bool, random rand.Source) (a announcement) {
 	l.announces.take(now)
+	asked := len(l.wanted)
 	l.wanted = slices.DeleteFunc(l.wanted, func(t time.Time) bool { return !t.After(now) })
-	l.answer = time.Time{}
-	l.periodic = now.Add(announceInterval - announceSpread + duration(random, 2*announceSpread))
+	a.notice = asked == len(l.wanted) && l.answer.IsZero()
+	l.spoke, l.noticed = now, a.notice
+	l.answer, l.notice = time.Time{}, time.Time{}
+	if !idle {
+		l.notice = now.Add(l.interval(random))
+	}
 	if now.Sub(l.current.born) >= nonceLife {
 		l.renew(now, random)
 	}
@@ -231,15 +278,22 @@ func (l *link) announce(now time.Time, random rand.Source) (a announcement) {
 	return a
 }
 
-// demands reports whether v is to be echoed as soon as possible after an announcement that proves p. Whoever has not
-// proved itself must hear us to do so; whoever lacks our proof must hear us again, once. But if it was echoed a moment ago, its
-// answer may still be under way, and waits for its turn among those of all voices here; each echo in vain doubles the patience.
-func (l *link) demands(now time.Time, v *voice, p proof) bool {
-	if v.wanted || p.mutual || !p.fresh && v.proven {
+// demands reports whether v is to be echoed as soon as possible after its announcement a that proves p. Whoever has not
+// proved itself must hear us to do so; whoever lacks our proof must hear us again, once; so must a known one that would have
+// echoed us if it remembered us. But if it was echoed a moment ago, its answer may still be under way, and waits for its turn
+// among those of all voices here; each echo in vain doubles the patience.
+func (l *link) demands(now time.Time, v *voice, a *announcement, p proof) bool {
+	if a.notice || v.wanted || p.mutual || !p.fresh && v.proven && (a.number < v.number || l.remembered(now, a)) {
 		return false
 	}
 	turn := echoTrip + time.Duration(len(l.voices))*time.Second/(answersPerSecond*MaxEchoes)
 	return v.tries == 0 || now.Sub(v.echoed) >= turn<<min(v.tries-1, maxPatience)
+}
+
+// remembered reports whether who announces a without an echo of us may know us nevertheless: it had no room for more
+// echoes, and we spoke a moment ago.
+func (l *link) remembered(now time.Time, a *announcement) bool {
+	return a.count == MaxEchoes && !l.spoke.IsZero() && now.Sub(l.spoke) < spokenLately
 }
 
 // renew makes a new nonce and retires the current one.

@@ -24,7 +24,7 @@ const Port = 5583
 type Datagram struct {
 	Interface int
 	Source    netip.Addr // IPv4, or IPv6 link-local without zone
-	Payload   []byte     // Size bytes
+	Payload   []byte     // at most Size bytes
 }
 
 // Machine is the LAN discovery protocol. It is not safe for concurrent use and keeps no references to what it is given,
@@ -33,6 +33,7 @@ type Machine struct {
 	id       *identity.Identity
 	key      identity.SigningKey
 	excluded string
+	lowData  bool
 	random   rand.Source
 	instance [8]byte
 	number   uint32
@@ -45,16 +46,18 @@ type Machine struct {
 }
 
 // NewMachine returns a machine for one run of the daemon of id, which says nothing until it has interfaces and a record.
-// Random must be unpredictable; excluded names the overlay device.
-func NewMachine(id *identity.Identity, excluded string, random rand.Source) *Machine {
+// Random must be unpredictable; excluded names the overlay device. With lowData it sends no notices of its own accord.
+func NewMachine(id *identity.Identity, excluded string, lowData bool, random rand.Source) *Machine {
 	return &Machine{
-		id: id, key: id.SigningKey(), excluded: excluded, random: random, instance: newNonce(random),
+		id: id, key: id.SigningKey(), excluded: excluded, lowData: lowData, random: random, instance: newNonce(random),
 		links: make(map[int]*link), peers: make(map[identity.SigningKey]*peer), admit: newAdmission(),
 	}
 }
 
 // SetRecord sets the signed contact record to announce, which must be this identity's own and at most MaxRecord bytes long.
-// Announcements leave only from addresses that it names. A record with other endpoints than before is announced at once.
+// Announcements leave only from addresses that it names. On a link where it names other endpoints than before it is announced
+// at once, with other Bases or relaying everywhere by a notice. Other changes, of an endpoint on the Internet say, wait for the
+// next announcement.
 func (m *Machine) SetRecord(now time.Time, signed []byte) error {
 	if len(signed) > MaxRecord {
 		return fmt.Errorf("contact record of %d bytes does not fit into a LAN announcement (at most %d): name fewer endpoints", len(signed), MaxRecord)
@@ -66,14 +69,15 @@ func (m *Machine) SetRecord(now time.Time, signed []byte) error {
 	if r.Key != m.key {
 		return fmt.Errorf("own contact record is signed by another key, that of %v", r.Address())
 	}
-	moved := !slices.Equal(r.Endpoints, m.own.Endpoints)
+	before := m.own
 	m.signed, m.own = bytes.Clone(signed), r
 	for _, l := range m.links {
 		l.choose(&m.own)
-		if moved {
-			l.burst(now)
-		} else {
-			l.want(now)
+		switch {
+		case !slices.Equal(l.named(&before), l.named(&m.own)):
+			l.burst(now, m.random)
+		case before.Relay != r.Relay || !slices.Equal(before.Bases, r.Bases):
+			l.notice = now
 		}
 	}
 	return nil
@@ -97,7 +101,7 @@ func (m *Machine) SetInterfaces(now time.Time, interfaces []netwatch.Interface) 
 		if !slices.Equal(l.prefixes, prefixes) {
 			l.prefixes = prefixes
 			l.choose(&m.own)
-			l.burst(now)
+			l.burst(now, m.random)
 		}
 	}
 	for index := range m.links {
@@ -116,7 +120,8 @@ func (m *Machine) leave(index int) {
 	}
 }
 
-// Announce asks for an announcement on every link as soon as the rate limit allows.
+// Announce asks for an announcement on every link as soon as the rate limit allows, which everybody answers who is not known
+// here.
 func (m *Machine) Announce(now time.Time) {
 	for _, l := range m.links {
 		l.want(now)
@@ -126,8 +131,13 @@ func (m *Machine) Announce(now time.Time) {
 // Retry tells that a datagram could not be sent on an interface, because its address is not usable yet, say. It asks for
 // another announcement soon.
 func (m *Machine) Retry(now time.Time, index int) {
-	if l := m.links[index]; l != nil && len(l.wanted) == 0 {
-		l.want(now.Add(retryDelay))
+	l := m.links[index]
+	switch at := now.Add(retryDelay); {
+	case l == nil:
+	case l.noticed:
+		l.notice = earlier(l.notice, at)
+	case !slices.ContainsFunc(l.wanted, func(t time.Time) bool { return !t.After(at) }):
+		l.want(at)
 	}
 }
 
@@ -135,12 +145,7 @@ func (m *Machine) Retry(now time.Time, index int) {
 func (m *Machine) Next() time.Time {
 	var next time.Time
 	for _, l := range m.links {
-		if len(l.sources) == 0 {
-			continue
-		}
-		if at := l.due(); next.IsZero() || at.Before(next) {
-			next = at
-		}
+		next = earlier(next, l.due())
 	}
 	return next
 }
@@ -150,8 +155,8 @@ func (m *Machine) Tick(now time.Time) []Datagram {
 	var out []Datagram
 	for _, index := range m.interfaces() {
 		l := m.links[index]
-		for len(l.sources) > 0 && !l.due().After(now) {
-			a := l.announce(now, m.random)
+		for at := l.due(); !at.IsZero() && !at.After(now); at = l.due() {
+			a := l.announce(now, m.idle(now), m.random)
 			m.number++
 			a.number, a.instance, a.key, a.record = m.number, m.instance, m.key, m.signed
 			b := a.marshal(m.id.Sign)
@@ -161,6 +166,11 @@ func (m *Machine) Tick(now time.Time) []Datagram {
 		}
 	}
 	return out
+}
+
+// idle reports whether notices are to be spared. While there is a clone, each of the two must hear of the other.
+func (m *Machine) idle(now time.Time) bool {
+	return m.lowData && (m.cloned.IsZero() || now.Sub(m.cloned) > CloneMemory)
 }
 
 // interfaces returns the indexes of all links in order.
@@ -210,13 +220,16 @@ func (m *Machine) HandleDatagram(now time.Time, index int, src netip.AddrPort, b
 	if p.mutual {
 		v.tries = 0
 	}
-	if moved || l.demands(now, v, p) {
+	if !a.notice && moved || l.demands(now, v, &a, p) {
 		v.wanted = true
 		if l.answer.IsZero() {
 			l.answer = now.Add(duration(m.random, answerJitter))
 		}
 	}
 	if !p.fresh {
+		if v.proven && a.number == v.number {
+			m.present(now, index, v)
+		}
 		return nil, nil
 	}
 	m.admit.vouch(now, origin{index, from})
@@ -225,6 +238,7 @@ func (m *Machine) HandleDatagram(now time.Time, index int, src netip.AddrPort, b
 			return nil, nil
 		}
 		m.cloned = now
+		l.notice = earlier(l.notice, now.Add(l.interval(m.random)))
 		return nil, &Clone{Address: m.id.Address(), Own: true, Source: src, Interface: index}
 	}
 	if from.Is6() {
@@ -236,7 +250,7 @@ func (m *Machine) HandleDatagram(now time.Time, index int, src netip.AddrPort, b
 // stale reports whether an announcement of a voice heard a moment ago can tell nothing new, so that checking it would be a
 // waste. Nothing may change on the strength of it.
 func (m *Machine) stale(now time.Time, l *link, v *voice, a *announcement, p proof, from netip.Addr) bool {
-	if now.Sub(v.heard) >= sightingRepeat || a.nonce != v.nonce || l.demands(now, v, p) || p.mutual && v.tries > 0 {
+	if now.Sub(v.heard) >= sightingRepeat || a.nonce != v.nonce || l.demands(now, v, a, p) || p.mutual && v.tries > 0 {
 		return false
 	}
 	if p.fresh {

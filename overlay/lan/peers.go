@@ -14,9 +14,13 @@ const (
 	maxRuns            = 4
 	maxSightingsOfPeer = 4
 	sightingRepeat     = 5 * time.Second // an unchanged sighting is handed up again after this at the earliest
-	sightingLife       = 10 * time.Minute
+	sightingLife       = voiceEchoed
 	cloneRepeat        = time.Minute
 )
+
+// CloneMemory is how long after an alarm the clone is gone if no other alarm has come: they are repeated after 10 to 44 minutes
+// (rarely later, when announcements are lost), as long as both daemons run.
+const CloneMemory = time.Hour
 
 // Sighting says that the holder of a key announced itself just now on a link. Its slices are shared and not to be changed.
 type Sighting struct {
@@ -59,7 +63,8 @@ type peer struct {
 
 type seenAt struct {
 	Sighting
-	at time.Time
+	at    time.Time
+	heard time.Time // the last announcement, fresh or not
 }
 
 // note records a fresh announcement by a run that was signed after a time, and returns that run.
@@ -81,11 +86,11 @@ func (p *peer) note(now time.Time, instance [8]byte, signedAfter time.Time) run 
 	return r
 }
 
-// cloned reports whether two runs of this key live side by side.
+// cloned reports whether two runs of this key live side by side, and did so after the last alarm.
 func (p *peer) cloned() bool {
 	for i, a := range p.runs {
 		for _, b := range p.runs[i+1:] {
-			if a.alive.After(b.first) && b.alive.After(a.first) {
+			if a.alive.After(b.first) && b.alive.After(a.first) && a.alive.After(p.alarmed) && b.alive.After(p.alarmed) {
 				return true
 			}
 		}
@@ -124,8 +129,24 @@ func (p *peer) sight(now time.Time, s Sighting) bool {
 			last = &p.sightings[len(p.sightings)-1]
 		}
 	}
-	*last = seenAt{s, now}
+	*last = seenAt{s, now, now}
 	return true
+}
+
+// present notes that a run that proved itself before is still there, as far as hearsay tells: in large LANs an announcement
+// has no room to echo everybody.
+func (m *Machine) present(now time.Time, link int, v *voice) {
+	p := m.peers[v.id.key]
+	if p == nil {
+		return
+	}
+	for i := range p.sightings {
+		s := &p.sightings[i]
+		_, named := endpointOf(&v.record, s.Endpoint.Addr().WithZone(""))
+		if s.Interface == link && s.Instance == v.id.instance && named {
+			s.heard, p.heard = now, now
+		}
+	}
 }
 
 // peer returns what is remembered of the key of r, making room if it is new.
@@ -158,8 +179,8 @@ func (m *Machine) evictPeer(most int, among func(*peer) bool) {
 	}
 }
 
-// Lookup returns the last sightings of an overlay address, at most 4 and none older than 10 minutes or than the lifetime of
-// its record, whether or not anybody cared for that address when it was seen.
+// Lookup returns the last sightings of an overlay address, at most 4 and none that was not heard again for 45 minutes or the
+// lifetime of its record, whether or not anybody cared for that address when it was seen.
 func (m *Machine) Lookup(now time.Time, address netip.Addr) []Sighting {
 	var found []Sighting
 	for _, p := range m.peers {
@@ -167,7 +188,7 @@ func (m *Machine) Lookup(now time.Time, address netip.Addr) []Sighting {
 			continue
 		}
 		for _, s := range p.sightings {
-			if now.Sub(s.at) <= min(sightingLife, s.Record.Lifetime) {
+			if now.Sub(s.heard) <= min(sightingLife, s.Record.Lifetime) {
 				s.Restarted = false
 				found = append(found, s.Sighting)
 			}

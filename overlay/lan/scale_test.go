@@ -39,7 +39,7 @@ func TestManyHosts(t *testing.T) {
 		{10, 0, 100 * time.Millisecond, 7},
 		{10, 0.2, time.Second, 10},
 		{100, 0, 2 * time.Second, 10},
-		{100, 0.1, 35 * time.Second, 12},
+		{100, 0.1, 35 * time.Second, 14},
 	} {
 		t.Run(fmt.Sprintf("%d hosts, loss %v", c.hosts, c.loss), func(t *testing.T) {
 			s := newSimulation(t)

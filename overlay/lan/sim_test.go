@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +24,8 @@ type simulation struct {
 	order  int
 	hosts  []*simHost
 
+	lowData bool // of hosts started
+
 	loss  float64                         // of each delivery
 	delay time.Duration                   // each delivery takes a random time up to this, so datagrams overtake one another
 	tap   func(from *simHost, d Datagram) // sees every datagram sent
@@ -37,6 +40,7 @@ type simHost struct {
 	sightings []seenAt
 	clones    []Clone
 	sent      int // announcements (not datagrams)
+	bytes     int // sent and received, on an Ethernet
 	last      []byte
 	dead      bool
 	next      time.Time // the tick that is in the queue
@@ -132,7 +136,7 @@ func signed(t *testing.T, id *identity.Identity, sequence uint64, endpoints ...n
 
 // machine makes the nth host's machine without a network.
 func machine(t *testing.T, n int, id *identity.Identity) *Machine {
-	return NewMachine(id, "hnet0", rand.NewChaCha8(seed(1_000_000+n)))
+	return NewMachine(id, "hnet0", false, rand.NewChaCha8(seed(1_000_000+n)))
 }
 
 // start starts a daemon with the identity of seed number key on a host with the addresses of number n.
@@ -143,6 +147,7 @@ func (s *simulation) start(n, key int, sequence uint64, segments map[int]string)
 		sim: s, name: fmt.Sprint("host", n), id: id, segments: segments,
 		machine: machine(s.t, n+len(s.hosts)*10_000, id),
 	}
+	h.machine.lowData = s.lowData
 	s.hosts = append(s.hosts, h)
 	if err := h.machine.SetRecord(s.now, signed(s.t, id, sequence, endpointsOf(n)...)); err != nil {
 		s.t.Fatal(err)
@@ -179,9 +184,10 @@ func (h *simHost) arm() {
 			h.sim.t.Fatalf("%s: next tick at %v is not after this one at %v", h.name, next, h.sim.now)
 		}
 		for _, d := range out {
-			if len(d.Payload) != Size {
+			if a, ok := parse(d.Payload); !ok || a.notice == (len(d.Payload) == Size) {
 				h.sim.t.Fatalf("announcement of %d bytes", len(d.Payload))
 			}
+			h.bytes += wireSize(d)
 			if len(h.last) == 0 || &h.last[0] != &d.Payload[0] {
 				h.sent++
 				h.last = d.Payload
@@ -193,6 +199,14 @@ func (h *simHost) arm() {
 		}
 		h.arm()
 	})
+}
+
+// wireSize is the length of a datagram with Ethernet, IP and UDP headers.
+func wireSize(d Datagram) int {
+	if d.Source.Is6() {
+		return 14 + 40 + 8 + len(d.Payload)
+	}
+	return 14 + 20 + 8 + len(d.Payload)
 }
 
 // multicast delivers a datagram to everybody on a segment, its sender too.
@@ -211,9 +225,12 @@ func (h *simHost) receive(index int, src netip.AddrPort, b []byte) {
 	if h.dead {
 		return
 	}
+	if !slices.ContainsFunc(h.machine.links[index].sources, func(a netip.Addr) bool { return a == src.Addr() }) {
+		h.bytes += wireSize(Datagram{Source: src.Addr(), Payload: b})
+	}
 	sighting, clone := h.machine.HandleDatagram(h.sim.now, index, src, b)
 	if sighting != nil {
-		h.sightings = append(h.sightings, seenAt{*sighting, h.sim.now})
+		h.sightings = append(h.sightings, seenAt{Sighting: *sighting, at: h.sim.now})
 	}
 	if clone != nil {
 		h.clones = append(h.clones, *clone)
@@ -253,14 +270,6 @@ func (s *simulation) complete(eachFamily bool) func() bool {
 		}
 		return true
 	}
-}
-
-// total is the number of announcements of all hosts.
-func (s *simulation) total() (n int) {
-	for _, h := range s.hosts {
-		n += h.sent
-	}
-	return n
 }
 
 // check fails the test if a table of any machine has outgrown its bound.

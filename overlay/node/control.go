@@ -17,6 +17,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/health"
 	"github.com/hnet-robotics/hnet_bridge/overlay/hostnames"
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 	"github.com/hnet-robotics/hnet_bridge/overlay/whitelist"
 )
 
@@ -26,7 +27,7 @@ var _ api.Controller = (*Node)(nil)
 func (n *Node) Status(context.Context) (api.Status, error) {
 	s := api.Status{
 		Address: n.identity.Address(), Hostname: ownName(), Interface: n.cfg.Interface, WhitelistEnabled: n.whitelist.Enabled(),
-		NAT: "unknown", Version: api.Version(), Bases: []api.Base{}, Warnings: []api.Warning{},
+		NAT: string(n.nat.result().Kind()), Version: api.Version(), Bases: n.apiBases(), Warnings: []api.Warning{},
 	}
 	for _, w := range n.warnings.List() {
 		s.Warnings = append(s.Warnings, api.Warning{Code: string(w.Code), Text: w.Text, Fix: w.Fix})
@@ -85,8 +86,17 @@ func (n *Node) describe(s engine.PeerStatus) api.Peer {
 		Address: s.Address, Hostname: n.hostnameOf(s.Address), State: apiStates[s.State], Path: api.PathNone,
 		TxBytes: s.Tx, RxBytes: s.Rx, Whitelisted: listed,
 	}
-	if s.State == engine.Connected && s.Path.Remote.IsValid() {
-		p.Path, p.Endpoint = n.pathKind(s.Path.Remote.Addr()), s.Path.Remote
+	switch {
+	case s.State != engine.Connected:
+	case s.Path.Kind == path.RelayUDP:
+		p.Path, p.Endpoint = api.PathRelayUDP, s.Path.Remote
+	case s.Path.Kind == path.RelayTCP:
+		p.Path, p.Endpoint = api.PathRelayTCP, s.Path.Remote
+	case s.Path.Remote.IsValid():
+		p.Path, p.Endpoint = api.PathDirect, s.Path.Remote
+		if n.onLink(s.Path.Remote.Addr()) {
+			p.Path = api.PathLAN
+		}
 	}
 	ms := func(d time.Duration) *float64 { return api.Known(float64(d) / float64(time.Millisecond)) }
 	if s.Measured {
@@ -105,19 +115,19 @@ func (n *Node) describe(s engine.PeerStatus) api.Peer {
 	return p
 }
 
-// pathKind tells a neighbour on one of our links from a peer beyond a router.
-func (n *Node) pathKind(remote netip.Addr) api.Path {
+// onLink tells a neighbour on one of our links from a host beyond a router.
+func (n *Node) onLink(remote netip.Addr) bool {
 	if remote.IsLinkLocalUnicast() {
-		return api.PathLAN
+		return true
 	}
 	for _, i := range n.watcher.Snapshot() {
 		for _, prefix := range i.Addrs {
 			if prefix.Contains(remote) && i.Name != n.cfg.Interface {
-				return api.PathLAN
+				return true
 			}
 		}
 	}
-	return api.PathDirect
+	return false
 }
 
 // Whitelist implements api.Controller.
@@ -198,6 +208,8 @@ func (n *Node) WhitelistAdd(_ context.Context, add api.WhitelistAdd) (api.Whitel
 	if stored.Hostname != old.Hostname {
 		n.publish(api.EventHosts, netip.Addr{}, stored.Hostname+" added")
 	}
+	n.wanted()
+	n.bases.Want(stored.Address)
 	n.engine.Refresh(stored.Address)
 	n.resolve(stored, true)
 	if n.lan != nil {
@@ -222,6 +234,7 @@ func (n *Node) WhitelistRemove(_ context.Context, a netip.Addr) (api.WhitelistEn
 	if err != nil {
 		return api.WhitelistEntry{}, refusal(err, api.CodeConflict)
 	}
+	n.wanted()
 	n.engine.Refresh(a)
 	n.forget(a)
 	n.writeHosts()

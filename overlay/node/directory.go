@@ -60,6 +60,8 @@ func (d directory) contact(e whitelist.Entry) engine.Contact {
 	if c.Key.IsZero() {
 		d.seen(&c)
 	}
+	c.Observed, c.Named = d.n.contacts.Observed(time.Now(), e.Address)
+	c.Relays = d.n.relaysOf(e.Address)
 	interfaces := d.n.watcher.Snapshot()
 	c.Candidates = slices.DeleteFunc(c.Candidates, func(e netip.AddrPort) bool { return !onLink(interfaces, e.Addr()) })
 	return c

@@ -7,26 +7,33 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
+	"github.com/hnet-robotics/hnet_bridge/overlay/nat"
 	"github.com/hnet-robotics/hnet_bridge/overlay/netwatch"
 	"github.com/hnet-robotics/hnet_bridge/overlay/record"
 )
-
-// recordLifetime is how long others may use what this node says of itself; on a LAN it is said again every 30 s.
-const recordLifetime = time.Hour
 
 // watchLinks follows the interfaces and routes: the contact record names their addresses, LAN discovery uses them, paths that ran over one that
 // changed are tried anew, and so is whatever failed for want of a link.
 func (n *Node) watchLinks(ctx context.Context) {
 	before := n.watcher.Snapshot()
-	n.announce(before, true)
+	n.announce(before)
+	renewal := time.NewTicker(recordRenewal)
+	defer renewal.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-renewal.C:
+			n.announceSelf()
+			continue
 		case <-n.watcher.Changes():
 		}
 		now := n.watcher.Snapshot()
-		n.announce(now, !slices.Equal(n.endpoints(before), n.endpoints(now)))
+		n.announce(now)
+		n.bases.LinksChanged()
+		if n.mapper != nil {
+			n.mapper.LinksChanged()
+		}
 		n.renewPaths(before, now)
 		n.lookups.retry()
 		n.resolveAll()
@@ -34,25 +41,17 @@ func (n *Node) watchLinks(ctx context.Context) {
 	}
 }
 
-// announce tells LAN discovery of the interfaces, with a new contact record if this node's endpoints changed.
-func (n *Node) announce(interfaces []netwatch.Interface, moved bool) {
-	if n.lan == nil {
-		return
+// announce tells of the interfaces whoever must know, with a new contact record if this node's endpoints changed.
+func (n *Node) announce(interfaces []netwatch.Interface) {
+	own := n.endpoints(interfaces)
+	if n.where.setInterfaces(own) {
+		now := time.Now()
+		n.nat.do(func(m *nat.Machine) { m.LinksChanged(now, own) })
 	}
-	if moved {
-		r := record.Record{
-			Key: n.identity.SigningKey(), Sequence: n.clock.Sequence(), Lifetime: recordLifetime,
-			Endpoints: n.endpoints(interfaces), Relay: n.cfg.Relay,
-		}
-		signed, err := r.Sign(n.identity)
-		if err == nil {
-			err = n.lan.SetRecord(signed)
-		}
-		if err != nil {
-			n.log.Error("the contact record could not be renewed: others on the LAN may not find this node", "err", err)
-		}
+	n.announceSelf()
+	if n.lan != nil {
+		n.lan.SetInterfaces(interfaces) // after the record: what leaves an address must be named by it
 	}
-	n.lan.SetInterfaces(interfaces) // after the record: what leaves an address must be named by it
 }
 
 func (n *Node) endpoints(interfaces []netwatch.Interface) []netip.AddrPort {
@@ -83,16 +82,20 @@ func endpoints(interfaces []netwatch.Interface, excluded string, port uint16) (l
 	return list[:min(len(list), record.MaxEndpoints)]
 }
 
-// renewPaths begins handshakes with the peers whose path left by an interface that went or lost the address the path was on, and with those
-// that could not be reached: there may be a way now.
+// renewPaths sees to the peers whose path left by an interface that went or lost the address the path was on, and to those that could not be
+// reached: there may be a way now.
 func (n *Node) renewPaths(before, now []netwatch.Interface) {
 	moved := !slices.EqualFunc(before, now, same)
+	lost := func(p engine.Path) bool {
+		return moved && !p.Kind.Relayed() && !(stands(now, p) && sameRoute(before, now, p))
+	}
+	n.engine.LinksChanged(lost)
 	for _, s := range n.engine.Peers() {
 		switch {
 		case s.State == engine.Connecting || s.State == engine.Unreachable:
 			n.engine.Refresh(s.Address)
 		case s.State != engine.Connected || !s.Path.Remote.IsValid():
-		case moved && !(stands(now, s.Path) && sameRoute(before, now, s.Path)):
+		case lost(s.Path):
 			_ = n.engine.Renew(s.Address) // it can only have left the whitelist
 		default:
 			n.inbox.put(s.Address, newPath, netip.AddrPort{}) // another route, another MTU

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/cpu"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+	"github.com/hnet-robotics/hnet_bridge/overlay/base/client"
 	"github.com/hnet-robotics/hnet_bridge/overlay/clock"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/contact"
@@ -27,6 +28,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 	"github.com/hnet-robotics/hnet_bridge/overlay/lan"
 	"github.com/hnet-robotics/hnet_bridge/overlay/netwatch"
+	"github.com/hnet-robotics/hnet_bridge/overlay/portmap"
 	"github.com/hnet-robotics/hnet_bridge/overlay/statefile"
 	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
 	"github.com/hnet-robotics/hnet_bridge/overlay/whitelist"
@@ -59,23 +61,32 @@ type Node struct {
 	watcher   *netwatch.Watcher
 	device    host.Device
 	engine    *engine.Engine
+	sockets   sockets
 	port      uint16
+	bases     *client.Client
+	baseNews  baseNews
+	relaying  relaying
+	nat       *natProbe
+	mapper    *portmap.Mapper // nil if switched off
+	relay     *relay          // nil unless this node relays for its peers
+	where     where
 	lan       *lan.Discovery // nil if switched off
 	server    *api.Server
 	listener  *api.Listener
 	metrics   net.Listener // nil if switched off
 	hub       api.Hub
 
-	inbox     *inbox
-	roster    *roster
-	lookups   *lookups
-	clones    clones
-	runs      runs
-	alive     chan chan<- struct{} // asks watchPeers for a sign of life
-	editing   sync.Mutex           // held by whoever changes the whitelist, the names or the hosts file; taken before all other locks
-	goingDown atomic.Bool          // 'hnet down' is removing the device under the engine
-	stop      context.CancelCauseFunc
-	closers   []func()
+	inbox      *inbox
+	roster     *roster
+	lookups    *lookups
+	clones     clones
+	runs       runs
+	alive      chan chan<- struct{} // asks watchPeers for a sign of life
+	announcing sync.Mutex           // held while the contact record is renewed
+	editing    sync.Mutex           // held by whoever changes the whitelist, the names or the hosts file; taken before all other locks
+	goingDown  atomic.Bool          // 'hnet down' is removing the device under the engine
+	stop       context.CancelCauseFunc
+	closers    []func()
 }
 
 // errDown ends Run after 'hnet down'.
@@ -126,11 +137,22 @@ func (n *Node) open() (err error) {
 	}
 	n.onClose(func() { n.clock.Close() })
 	c.Stamp = n.clock.Now
+	n.nat = newNATProbe()
+	n.openBases()
+	if n.relay, err = n.openRelay(); err != nil {
+		return err
+	}
+	c.Own, c.OnLink, c.Scout = own{n}, n.onLink, openScout
 	if n.engine, err = engine.New(c); err != nil {
 		return err
 	}
 	if n.cfg.LANDiscovery {
 		n.lan = lan.New(lan.Config{Identity: n.identity, Excluded: n.cfg.Interface, Sightings: n.sighted, Clones: n.cloned, Log: n.log})
+	}
+	if n.cfg.PortMapping {
+		n.mapper = portmap.New(portmap.Config{
+			Port: func() uint16 { return n.port }, Notify: n.mapped, Log: n.log, Excluded: n.cfg.Interface,
+		})
 	}
 	n.lookups = newLookups()
 	n.onClose(n.lookups.close)
@@ -212,15 +234,11 @@ func (n *Node) openClock(path string) (*clock.Clock, error) {
 
 // warnUnused tells of settings that are accepted and have no effect in this version.
 func (n *Node) warnUnused() {
-	const beyond = "give peers beyond the LAN an endpoint: hnet whitelist add KEY --endpoint HOST:PORT"
 	for _, s := range []struct {
 		name string
 		set  bool
 		fix  string
 	}{
-		{"bases", len(n.cfg.Bases) > 0, beyond},
-		{"relay", n.cfg.Relay, beyond},
-		{"low_data", n.cfg.LowData, "set 'lan_discovery: false' to send nothing while idle"},
 		{"dds.lanes", len(n.cfg.DDS.Lanes) > 0, "mark urgent packets by their DSCP: 40 and above go first"},
 	} {
 		if s.set {
@@ -301,6 +319,15 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return ended(ctx, n.watcher.Run(ctx)) })
 	watch(n.watchLinks)
 	watch(n.watchPeers)
+	watch(n.watchBases)
+	watch(n.watchNAT)
+	g.Go(func() error { return ended(ctx, n.bases.Run(ctx)) })
+	if n.mapper != nil {
+		g.Go(func() error { return ended(ctx, n.mapper.Run(ctx)) })
+	}
+	if n.relay != nil {
+		g.Go(func() error { return ended(ctx, n.relay.run(ctx)) })
+	}
 	watch(n.watchClones)
 	watch(func(ctx context.Context) { n.contacts.Run(ctx, n.contactsStored) })
 	if n.lan != nil {
@@ -309,6 +336,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if n.metrics != nil {
 		g.Go(func() error { return n.serveMetrics(ctx) })
 	}
+	n.wanted()
 	n.resolveAll()
 	n.reconnect()
 	n.opt.Ready()

@@ -224,8 +224,6 @@ func TestDamagedClockReserve(t *testing.T) {
 
 func TestWarnUnused(t *testing.T) {
 	n := openNode(t, func(c *config.Config) {
-		c.Relay, c.LowData = true, true
-		c.Bases = []config.Base{{}}
 		c.DDS.Lanes = []config.Lane{{}}
 	})
 	subjects := make(map[string]bool)
@@ -235,7 +233,7 @@ func TestWarnUnused(t *testing.T) {
 		}
 		subjects[w.Subject] = true
 	}
-	for _, want := range []string{"bases", "relay", "low_data", "dds.lanes"} {
+	for _, want := range []string{"dds.lanes"} {
 		if !subjects[want] {
 			t.Errorf("no warning of %s", want)
 		}

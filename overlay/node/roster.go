@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
 	"github.com/hnet-robotics/hnet_bridge/overlay/health"
 	"github.com/hnet-robotics/hnet_bridge/overlay/netwatch"
@@ -39,7 +40,7 @@ type known struct {
 	state     api.PeerState
 	path      api.Path
 	endpoint  netip.AddrPort
-	routed    bool // has a route of its own
+	routeMTU  int // of its own route, 0 = it has none
 	announced time.Time
 	lines     ration
 }
@@ -161,7 +162,9 @@ func (n *Node) look(now time.Time, peer netip.Addr, l letter) {
 		if listed {
 			n.remember(entry, status, outside)
 		}
-		n.setPeerRoute(peer, k)
+	}
+	if status.State == engine.Connected && (up || l.news&newPath != 0) {
+		n.setPeerRoute(peer, k, status)
 	}
 	n.tell(now, peer, k, n.describe(status))
 }
@@ -211,7 +214,7 @@ func (n *Node) gone(now time.Time, peer netip.Addr) {
 	delete(n.roster.peers, peer)
 	delete(n.roster.unsettled, peer)
 	n.forget(peer)
-	if k.routed {
+	if k.routeMTU != 0 {
 		if err := n.opt.Host.SetPeerRoute(n.cfg.Interface, peer, 0); err != nil && !n.goingDown.Load() {
 			n.log.Warn("the route of a peer that is gone could not be removed", "peer", peer, "err", err,
 				"fix", "ip -6 route del "+peer.String()+" dev "+n.cfg.Interface)
@@ -228,6 +231,7 @@ func (n *Node) forget(peer netip.Addr) {
 	n.contacts.Forget(peer)
 	n.lookups.forget(peer)
 	n.runs.forget(peer)
+	n.relaying.set(peer, false)
 	for _, code := range []health.Code{health.Endpoint, health.OverlayInside, health.PeerRoute, health.PeerKey, health.PeerCopy} {
 		n.warnings.Clear(code, peer.String())
 	}
@@ -244,6 +248,9 @@ func (n *Node) seek(now time.Time, k *known, entry whitelist.Entry) {
 		*last = now
 		n.lan.Announce()
 	}
+	if entry.Address.IsValid() {
+		n.bases.Want(entry.Address)
+	}
 	n.resolve(entry, false)
 }
 
@@ -252,7 +259,10 @@ func (n *Node) remember(entry whitelist.Entry, s engine.PeerStatus, outside bool
 	if entry.Key.IsZero() && !s.Key.IsZero() {
 		n.pinned(entry.Address, n.whitelist.Pin(entry.Address, s.Key))
 	}
-	if s.Path.Remote.IsValid() && outside {
+	switch {
+	case s.Path.Kind.Relayed():
+		n.contacts.Connected(entry.Address, netip.AddrPort{})
+	case s.Path.Remote.IsValid() && outside:
 		n.contacts.Connected(entry.Address, s.Path.Remote)
 	}
 }
@@ -309,7 +319,7 @@ func (n *Node) line(now time.Time, k *known, text string, args ...any) {
 // measure asks the kernel for the way to a path's remote: how large a datagram may be, and that it does not lead through the overlay itself,
 // which it reports.
 func (n *Node) measure(peer netip.Addr, p engine.Path) (outside bool) {
-	if !p.Remote.IsValid() {
+	if !p.Remote.IsValid() || p.Kind.Relayed() {
 		return true
 	}
 	subject := peer.String()
@@ -334,14 +344,23 @@ func (n *Node) throughOverlay(a netip.Addr) bool {
 	return err == nil && r.Interface == n.device.Index
 }
 
-// setPeerRoute gives the peer a route of its own with the configured MTU, if that is above the default route's. It stays until the peer is
-// gone; those of an earlier run went when the device was adopted.
-func (n *Node) setPeerRoute(peer netip.Addr, k *known) {
-	if n.cfg.MTU == 0 || n.goingDown.Load() {
+// setPeerRoute gives the peer a route of its own with the MTU that its path carries whole, or the configured one, if that is above the default
+// route's. It stays until the path carries less or the peer is gone; those of an earlier run went when the device was adopted.
+func (n *Node) setPeerRoute(peer netip.Addr, k *known, s engine.PeerStatus) {
+	mtu := n.cfg.MTU
+	if mtu == 0 && s.Native && !s.Path.Kind.Relayed() {
+		mtu = min(s.Whole, n.deviceMTU())
+	}
+	if mtu <= config.MinMTU {
+		mtu = 0
+	}
+	if mtu == k.routeMTU || n.goingDown.Load() {
 		return
 	}
-	err := n.opt.Host.SetPeerRoute(n.cfg.Interface, peer, n.cfg.MTU)
-	k.routed = k.routed || err == nil
+	err := n.opt.Host.SetPeerRoute(n.cfg.Interface, peer, mtu)
+	if err == nil {
+		k.routeMTU = mtu
+	}
 	n.warnings.Set(err, health.Warning{Code: health.PeerRoute, Subject: peer.String(),
 		Fix: "traffic flows with the default MTU of 1280; look at 'ip -6 route show dev " + n.cfg.Interface + "'"})
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"syscall"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
@@ -30,6 +31,28 @@ func (s sockets) close() {
 	}
 }
 
+// of returns the socket of a remote's family, nil if there is none.
+func (s sockets) of(remote netip.Addr) underlay.Socket {
+	switch {
+	case remote.Is4() && s.ipv4 != nil:
+		return s.ipv4
+	case remote.Is6() && s.ipv6 != nil:
+		return s.ipv6
+	}
+	return nil
+}
+
+var errNoSocket = errors.New("this host has no socket of that address family")
+
+// openScout opens a light socket of a remote's family, on any port.
+func openScout(remote netip.Addr) (underlay.Socket, error) {
+	network := "udp6"
+	if remote.Is4() {
+		network = "udp4"
+	}
+	return underlay.Listen(network, 0, underlay.Options{Light: true})
+}
+
 func (s sockets) into(c *engine.Config) {
 	if s.ipv4 != nil {
 		c.IPv4 = s.ipv4
@@ -49,7 +72,7 @@ func (n *Node) openSockets(c *engine.Config) error {
 	var s sockets
 	var err error
 	for _, p := range ports {
-		if s, err = listen(p); err == nil {
+		if s, err = listen(p, underlay.Options{RecvTTL: n.cfg.Relay}); err == nil {
 			break
 		}
 		if !errors.Is(err, syscall.EADDRINUSE) {
@@ -65,6 +88,7 @@ func (n *Node) openSockets(c *engine.Config) error {
 	}
 	n.onClose(s.close)
 	s.into(c)
+	n.sockets = s
 	for family, u := range map[health.Code]*underlay.UDP{health.NoIPv4: s.ipv4, health.NoIPv6: s.ipv6} {
 		if u == nil {
 			n.warnings.Raise(health.Warning{Code: family, Text: "this host gives no socket of one address family; peers are reached over the other only",
@@ -99,8 +123,8 @@ func (n *Node) ports() []uint16 {
 }
 
 // listen opens both families on one port; a family that the host does not have is left out.
-func listen(port uint16) (s sockets, err error) {
-	s.ipv4, err = underlay.Listen("udp4", port, underlay.Options{})
+func listen(port uint16, opt underlay.Options) (s sockets, err error) {
+	s.ipv4, err = underlay.Listen("udp4", port, opt)
 	if err != nil && !noFamily(err) {
 		return s, err
 	}
@@ -108,7 +132,7 @@ func listen(port uint16) (s sockets, err error) {
 	if s.ipv4 != nil {
 		port = s.ipv4.LocalPort()
 	}
-	s.ipv6, err = underlay.Listen("udp6", port, underlay.Options{})
+	s.ipv6, err = underlay.Listen("udp6", port, opt)
 	if err != nil && (!noFamily(err) || err4 != nil) {
 		s.close()
 		return sockets{}, err

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// controlLen is the room for control messages of one datagram: packet info,
-// traffic class and segment size, with their headers less than 40 bytes each.
+// controlLen is the room for control messages of one datagram: packet info (40
+// bytes with its header), traffic class, segment size and TTL (24 bytes each).
 const controlLen = 128
 
 // A control holds control messages, aligned for their headers.
@@ -30,7 +30,7 @@ func (c *control) put(off, level, kind, size int) (data []byte, next int) {
 
 // encode writes what a datagram is to be sent with and returns the length;
 // segment 0 = not a train.
-func (c *control) encode(ipv6 bool, local Source, tos byte, segment int) (n int) {
+func (c *control) encode(ipv6 bool, local Source, tos, ttl byte, segment int) (n int) {
 	var data []byte
 	if local != (Source{}) {
 		if ipv6 {
@@ -57,6 +57,14 @@ func (c *control) encode(ipv6 bool, local Source, tos byte, segment int) (n int)
 		data, n = c.put(n, level, kind, 4)
 		binary.NativeEndian.PutUint32(data, uint32(tos))
 	}
+	if ttl != 0 {
+		level, kind := unix.IPPROTO_IP, unix.IP_TTL
+		if ipv6 {
+			level, kind = unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT
+		}
+		data, n = c.put(n, level, kind, 4)
+		binary.NativeEndian.PutUint32(data, uint32(ttl))
+	}
 	if segment != 0 {
 		data, n = c.put(n, unix.IPPROTO_UDP, unix.UDP_SEGMENT, 2)
 		binary.NativeEndian.PutUint16(data, uint16(segment))
@@ -67,7 +75,7 @@ func (c *control) encode(ipv6 bool, local Source, tos byte, segment int) (n int)
 // decode reads what a datagram came with into m; length is that of the control
 // messages.
 func (c *control) decode(m *Message, length int) {
-	m.Local, m.TOS, m.Segment = Source{}, 0, 0
+	m.Local, m.TOS, m.TTL, m.Segment = Source{}, 0, 0, 0
 	b := c.bytes()[:min(length, controlLen)]
 	for len(b) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
@@ -91,6 +99,9 @@ func (c *control) decode(m *Message, length int) {
 			m.TOS = byte(binary.NativeEndian.Uint32(data))
 		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
 			m.Segment = int(int32(binary.NativeEndian.Uint32(data)))
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TTL && len(data) >= 4,
+			h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_HOPLIMIT && len(data) >= 4:
+			m.TTL = byte(binary.NativeEndian.Uint32(data))
 		}
 		b = b[min(unix.CmsgSpace(len(data)), len(b)):]
 	}

@@ -15,12 +15,23 @@ import (
 type Options struct {
 	RecvBuffer int // bytes, capped by net.core.rmem_max
 	SendBuffer int // bytes, capped by net.core.wmem_max
+	// RecvTTL fills Message.TTL in reading.
+	RecvTTL bool
+	// Light makes a socket that costs little, to have hundreds of: trains are
+	// not joined in reading, and the kernel holds few datagrams. The sizes above
+	// count after Promote.
+	Light bool
 }
+
+// lightBuffer is the buffer size in bytes of a light socket for either
+// direction, of which the kernel takes the double: a handful of datagrams.
+const lightBuffer = 8 << 10
 
 // UDP is a Socket of the kernel.
 type UDP struct {
 	conn   *net.UDPConn
 	raw    syscall.RawConn
+	opt    Options
 	ipv6   bool
 	port   uint16
 	reader reader
@@ -46,7 +57,7 @@ func Listen(network string, port uint16, opt Options) (*UDP, error) {
 	ipv6 := network == "udp6"
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
-		if cerr := c.Control(func(fd uintptr) { err = prepare(int(fd), ipv6) }); cerr != nil {
+		if cerr := c.Control(func(fd uintptr) { err = prepare(int(fd), ipv6, opt) }); cerr != nil {
 			return cerr
 		}
 		return err
@@ -56,50 +67,113 @@ func Listen(network string, port uint16, opt Options) (*UDP, error) {
 		return nil, fmt.Errorf("underlay: %w", err)
 	}
 	conn := pc.(*net.UDPConn)
-	if opt.RecvBuffer > 0 {
-		err = conn.SetReadBuffer(opt.RecvBuffer)
+	raw, err := conn.SyscallConn()
+	if err == nil && opt.Light {
+		err = opt.fill(raw)
 	}
-	if opt.SendBuffer > 0 {
-		err = errors.Join(err, conn.SetWriteBuffer(opt.SendBuffer))
+	if err == nil {
+		recv, send := opt.RecvBuffer, opt.SendBuffer
+		if opt.Light {
+			recv, send = lightBuffer, lightBuffer
+		}
+		err = setBuffers(conn, recv, send)
 	}
-	raw, rawErr := conn.SyscallConn()
-	if err = errors.Join(err, rawErr); err != nil {
+	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("underlay: %s: %w", network, err)
 	}
-	u := &UDP{conn: conn, raw: raw, ipv6: ipv6, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
+	u := &UDP{conn: conn, raw: raw, opt: opt, ipv6: ipv6, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
 	u.reader.init(u)
 	u.writer.init(u)
 	return u, nil
 }
 
-// prepare sets the options that must be there before the first datagram is.
-func prepare(fd int, ipv6 bool) error {
-	type option struct {
-		name               string
-		level, key, value  int
-		kernelMayNotHaveIt bool
-	}
-	options := []option{
-		{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1, false},
-		{"IP_RECVTOS", unix.IPPROTO_IP, unix.IP_RECVTOS, 1, false},
-		// Peers behind a smaller link must get fragments, not nothing.
-		{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT, false},
-		{"UDP_GRO", unix.IPPROTO_UDP, unix.UDP_GRO, 1, true},
-	}
-	if ipv6 {
-		options = []option{
-			{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1, false},
-			{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1, false},
-			{"IPV6_RECVTCLASS", unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1, false},
-			{"UDP_GRO", unix.IPPROTO_UDP, unix.UDP_GRO, 1, true},
+// fill replaces sizes that are zero by the kernel's defaults, for Promote.
+func (o *Options) fill(raw syscall.RawConn) error {
+	var err error
+	size := func(fd uintptr, key int, size *int) {
+		if *size == 0 && err == nil {
+			*size, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, key)
+			*size /= 2 // the kernel says the double of what is set
 		}
 	}
+	cerr := raw.Control(func(fd uintptr) {
+		size(fd, unix.SO_RCVBUF, &o.RecvBuffer)
+		size(fd, unix.SO_SNDBUF, &o.SendBuffer)
+	})
+	return errors.Join(cerr, err)
+}
+
+// setBuffers sets the sizes of the kernel's buffers; 0 leaves one as it is.
+func setBuffers(conn *net.UDPConn, recv, send int) (err error) {
+	if recv > 0 {
+		err = conn.SetReadBuffer(recv)
+	}
+	if send > 0 {
+		err = errors.Join(err, conn.SetWriteBuffer(send))
+	}
+	return err
+}
+
+// prepare sets the options that must be there before the first datagram is.
+func prepare(fd int, ipv6 bool, opt Options) error {
+	type option struct {
+		name              string
+		level, key, value int
+	}
+	options := []option{
+		{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
+		{"IP_RECVTOS", unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
+		// Peers behind a smaller link must get fragments, not nothing.
+		{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT},
+	}
+	ttl := option{"IP_RECVTTL", unix.IPPROTO_IP, unix.IP_RECVTTL, 1}
+	if ipv6 {
+		options = []option{
+			{"IPV6_V6ONLY", unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1},
+			{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
+			{"IPV6_RECVTCLASS", unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1},
+		}
+		ttl = option{"IPV6_RECVHOPLIMIT", unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1}
+	}
+	if opt.RecvTTL {
+		options = append(options, ttl)
+	}
 	for _, o := range options {
-		if err := unix.SetsockoptInt(fd, o.level, o.key, o.value); err != nil && !o.kernelMayNotHaveIt {
+		if err := unix.SetsockoptInt(fd, o.level, o.key, o.value); err != nil {
 			return fmt.Errorf("set %s: %w", o.name, err)
 		}
 	}
+	if !opt.Light {
+		joinTrains(fd)
+	}
+	return nil
+}
+
+// joinTrains has the kernel join what it receives, if it can.
+func joinTrains(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1)
+}
+
+// Promote makes a full socket of a light one: with buffers of the sizes that
+// Options said (0 = the kernel's default), and trains joined in reading. From
+// then on messages to read into need MaxRead bytes; a train that comes into
+// less, in a ReadBatch that waits already, is lost. It does nothing to a full
+// socket. The error is net.ErrClosed after Close.
+func (u *UDP) Promote() error {
+	w := &u.writer
+	w.Lock()
+	defer w.Unlock()
+	if !u.opt.Light {
+		return nil
+	}
+	if err := setBuffers(u.conn, u.opt.RecvBuffer, u.opt.SendBuffer); err != nil {
+		return u.failed("enlarge the buffers", err)
+	}
+	if err := u.raw.Control(func(fd uintptr) { joinTrains(int(fd)) }); err != nil {
+		return u.failed("join trains", err)
+	}
+	u.opt.Light, w.light = false, false
 	return nil
 }
 

@@ -15,7 +15,8 @@ type Source struct {
 // Message is one datagram, or a train of datagrams of equal size to or from
 // one remote endpoint.
 type Message struct {
-	// Buf is the room to read into, at least MaxRead bytes, or the bytes to send.
+	// Buf is the room to read into, at least MaxRead bytes (LightRead for a light
+	// socket), or the bytes to send.
 	Buf []byte
 	// N is the number of bytes ReadBatch put into Buf. An empty datagram, and
 	// one that was cut because Buf was too small, has N = 0. Not used in sending.
@@ -36,11 +37,26 @@ type Message struct {
 	// TOS is the outer traffic class octet: DSCP in the upper six bits, ECN in
 	// the lower two.
 	TOS byte
+	// TTL is how many routers may pass the datagram on, plus one (the hop limit
+	// of IPv6). In sending, 0 = the system's default; in reading, what was left
+	// of it, or 0 without Options.RecvTTL.
+	TTL byte
+	// DF forbids to fragment the datagram, here and on its way, whatever the
+	// kernel believes the path can carry: for probes of a path's MTU. What is
+	// larger than the MTU of the interface is refused with syscall.EMSGSIZE.
+	// Other messages never carry it. It costs two more system calls, so it is
+	// not for data. Not used in reading.
+	DF bool
 }
 
-// MaxRead is the room in bytes that a Message needs for reading: a train
-// joined by the kernel is at most this long.
-const MaxRead = 1 << 16
+const (
+	// MaxRead is the room in bytes that a Message needs for reading: a train
+	// joined by the kernel is at most this long.
+	MaxRead = 1 << 16
+	// LightRead is the room in bytes that a Message needs for reading from a
+	// light socket: the largest datagram of an Ethernet link fits.
+	LightRead = 1 << 11
+)
 
 // Socket is a UDP socket of one address family. Its methods may be called from
 // several goroutines at once.

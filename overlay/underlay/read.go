@@ -120,7 +120,7 @@ func (r *reader) finish(ms []Message) {
 	for i := range ms {
 		m, h, s := &ms[i], &r.hdrs[i], &r.slots[i]
 		m.N = int(h.n)
-		m.Headroom = 0
+		m.Headroom, m.DF = 0, false
 		m.Remote = endpoint(&s.name, r.zones)
 		s.control.decode(m, int(h.hdr.Controllen))
 		if h.hdr.Flags&unix.MSG_TRUNC != 0 {

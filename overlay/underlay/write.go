@@ -42,6 +42,9 @@ type writer struct {
 	n        int // slots to send
 	sent     int // slots that were
 	errno    syscall.Errno
+	df       bool      // the slots must not be fragmented
+	probing  bool      // the socket forbids fragments
+	light    bool      // slots for one message are enough at first
 	wait     bool      // for room
 	noTrains time.Time // until then
 }
@@ -66,6 +69,7 @@ type cursor struct {
 func (w *writer) init(u *UDP) {
 	w.poll = w.send
 	w.ipv6 = u.ipv6
+	w.light = u.opt.Light
 }
 
 // WriteBatch sends ms in order, as Socket says.
@@ -143,9 +147,12 @@ func ofSource(errno syscall.Errno) bool {
 // fill prepares as much of ms from c on as one system call takes.
 func (w *writer) fill(ms []Message, c cursor) error {
 	w.grow(len(ms)-c.message, c.single)
-	w.n, w.parts = 0, w.parts[:0]
+	w.n, w.parts, w.df = 0, w.parts[:0], ms[c.message].DF
 	for w.n < len(w.slots) && c.message < len(ms) {
 		m := &ms[c.message]
+		if m.DF != w.df {
+			break // it takes another mode of the socket
+		}
 		stride, err := m.stride()
 		s, h := &w.slots[w.n], &w.hdrs[w.n].hdr
 		namelen := encodeEndpoint(&s.name, m.Remote, w.ipv6, m.Local.Interface)
@@ -169,7 +176,7 @@ func (w *writer) fill(ms []Message, c cursor) error {
 		}
 		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&s.name)), namelen
 		h.Control = &s.control.bytes()[0]
-		h.SetControllen(s.control.encode(w.ipv6, local, m.TOS, segment))
+		h.SetControllen(s.control.encode(w.ipv6, local, m.TOS, m.TTL, segment))
 		step := &w.steps[w.n]
 		step.first, step.train, step.source = len(w.parts), count > 1, local != Source{}
 		c.offset = w.gather(m, c.offset, count, stride)
@@ -191,8 +198,11 @@ func (w *writer) fill(ms []Message, c cursor) error {
 // datagrams now and then stays small.
 func (w *writer) grow(messages int, single bool) {
 	n := 8
-	if messages > n || single {
+	switch {
+	case messages > n || single:
 		n = maxBatch
+	case messages == 1 && w.light:
+		n = 1
 	}
 	if n > len(w.slots) {
 		w.hdrs, w.slots, w.steps = make([]mmsghdr, n), make([]slot, n), make([]step, n)
@@ -246,6 +256,52 @@ func (w *writer) part(b []byte) {
 
 // send calls sendmmsg; false = no room, and it is to be waited for.
 func (w *writer) send(fd uintptr) bool {
+	if w.df || w.probing {
+		return w.sendProbing(fd)
+	}
+	return w.sendSlots(fd)
+}
+
+// sendProbing sends in the mode that w.df asks for, and leaves the usual one
+// behind. Whether a datagram may be fragmented is a matter of the socket, not of
+// the datagram: IPv4 has no control message for it, and that of IPv6 heeds the
+// path MTU that the kernel believes in. No other datagram leaves meanwhile, for
+// the writer is locked.
+func (w *writer) sendProbing(fd uintptr) bool {
+	if w.errno = w.probe(fd, w.df); w.errno != 0 {
+		w.sent = 0
+		return true
+	}
+	done := w.sendSlots(fd)
+	w.probe(fd, false) // where that fails, the next call tries again
+	return done
+}
+
+// probe sets whether the socket forbids fragments.
+func (w *writer) probe(fd uintptr, on bool) syscall.Errno {
+	if on == w.probing {
+		return 0
+	}
+	level, key, value := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT
+	switch {
+	case w.ipv6 && on:
+		level, key, value = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE
+	case w.ipv6:
+		level, key, value = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_WANT
+	case on:
+		value = unix.IP_PMTUDISC_PROBE
+	}
+	if err := unix.SetsockoptInt(int(fd), level, key, value); err != nil {
+		if errno, ok := err.(syscall.Errno); ok {
+			return errno
+		}
+		return syscall.EIO
+	}
+	w.probing = on
+	return 0
+}
+
+func (w *writer) sendSlots(fd uintptr) bool {
 	for {
 		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(unsafe.SliceData(w.hdrs))),
 			uintptr(w.n), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)

@@ -27,7 +27,7 @@ var (
 	buildErr  error
 )
 
-// Binary returns the path of a program of this tree (hnetd, hnet) or of the reference implementation (wireguard), brought up to date once per process.
+// Binary returns the path of a program of this tree (hnetd, hnet, hnet_base) or of the reference implementation (wireguard), brought up to date once per process.
 func Binary(t lab.TB, name string) string {
 	t.Helper()
 	buildOnce.Do(build)
@@ -52,7 +52,7 @@ func build() {
 	if buildErr = os.MkdirAll(buildDir, 0o755); buildErr != nil {
 		return
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", buildDir+"/", "./cmd/hnetd", "./cmd/hnet", "golang.zx2c4.com/wireguard")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", buildDir+"/", "./cmd/hnetd", "./cmd/hnet", "./cmd/hnet_base", "golang.zx2c4.com/wireguard")
 	cmd.Dir = Root()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

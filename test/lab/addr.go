@@ -14,9 +14,10 @@ import (
 
 // route is one that the lab gave a host, so that it comes back when its device does.
 type route struct {
-	dst netip.Prefix
-	via netip.Addr
-	dev string
+	dst    netip.Prefix
+	via    netip.Addr
+	dev    string
+	metric int // 0 is the kernel's default
 }
 
 func (h *Host) newDevice() string {
@@ -132,6 +133,9 @@ func (h *Host) LinkUp(dev string) {
 	h.lab.t.Helper()
 	err := h.setUp(dev)
 	if err == nil {
+		err = h.farReady(dev)
+	}
+	if err == nil {
 		err = h.restoreRoutes(dev)
 	}
 	if err != nil {
@@ -183,6 +187,17 @@ func (h *Host) ready(dev string) error {
 	})
 }
 
+// noCarrier waits until the kernel has noticed that a device has lost its carrier.
+func (h *Host) noCarrier(dev string) error {
+	return eventually(5*time.Second, func() error {
+		link, err := h.nl.LinkByName(dev)
+		if err == nil && link.Attrs().OperState == netlink.OperUp {
+			err = fmt.Errorf("%s still has a carrier", dev)
+		}
+		return err
+	})
+}
+
 func (h *Host) ipv6Off(dev string) (off bool, err error) {
 	err = h.do(func() error {
 		b, err := readSysctl("net/ipv6/conf/" + dev + "/disable_ipv6")
@@ -220,6 +235,15 @@ func (h *Host) Route(dst netip.Prefix, via netip.Addr) {
 	}
 }
 
+// RouteBy is Route through a device that is named, with a metric: of several routes to dst, the one with the
+// lowest counts. The metric 0 is the kernel's default: 0 for IPv4, 1024 for IPv6.
+func (h *Host) RouteBy(dst netip.Prefix, via netip.Addr, dev string, metric int) {
+	h.lab.t.Helper()
+	if err := h.addRoute(route{dst: dst, via: via, dev: dev, metric: metric}); err != nil {
+		h.lab.t.Fatalf("lab: route to %v via %v by %s on %s: %v", dst, via, dev, h.name, err)
+	}
+}
+
 func (h *Host) addRoute(r route) error {
 	if err := h.install(r); err != nil {
 		return err
@@ -227,7 +251,7 @@ func (h *Host) addRoute(r route) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i, old := range h.routes {
-		if old.dst == r.dst {
+		if old.dst == r.dst && old.metric == r.metric {
 			h.routes[i] = r
 			return nil
 		}
@@ -241,7 +265,7 @@ func (h *Host) install(r route) error {
 	if err != nil {
 		return err
 	}
-	return h.nl.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(r.dst), Gw: r.via.AsSlice()})
+	return h.nl.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(r.dst), Gw: r.via.AsSlice(), Priority: r.metric})
 }
 
 // restoreRoutes installs the routes of a device again; those whose gateway its addresses no longer reach stay

@@ -101,7 +101,7 @@ func TestNames(t *testing.T) {
 func TestBadLinks(t *testing.T) {
 	l := New(t)
 	for _, link := range []Link{{Delay: -1}, {Jitter: -1}, {Loss: 1.1}, {Loss: -0.1}, {Reorder: 2}, {RateMbit: -1}, {MTU: 20}, {MTU: 1 << 17}, {PathMTU: -1}, {Queue: -1}} {
-		if _, err := l.newLAN(link, Dual); err == nil {
+		if _, err := l.newLAN(link, parts{}); err == nil {
 			t.Errorf("%+v was accepted", link)
 		}
 	}

@@ -12,16 +12,18 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Part is what [Lab.LAN] takes besides the link: hosts, routers and at most one [Addressing].
+// Part is what [Lab.LAN] takes besides the link: hosts, routers and at most one [Addressing] or [Prefixes].
 type Part interface{ part(*parts) }
 
 type parts struct {
 	hosts      []*Host
 	addressing Addressing
+	prefixes   *Prefixes
 }
 
 func (h *Host) part(p *parts)      { p.hosts = append(p.hosts, h) }
 func (a Addressing) part(p *parts) { p.addressing = a }
+func (x Prefixes) part(p *parts)   { p.prefixes = &x }
 
 func gather(list []Part) parts {
 	var p parts
@@ -42,19 +44,52 @@ const (
 	LinkLocalOnly                   // IPv6 link-local
 )
 
-func (a Addressing) ipv4() bool { return a == Dual || a == IPv4Only }
-func (a Addressing) ula() bool  { return a == Dual || a == IPv6Only }
 func (a Addressing) ipv6() bool { return a != IPv4Only }
+
+// prefixes returns those of LAN number n.
+func (a Addressing) prefixes(n int) (x Prefixes) {
+	if a == Dual || a == IPv4Only {
+		x.IPv4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n >> 8), byte(n)}), 24)
+	}
+	if a == Dual || a == IPv6Only {
+		x.IPv6 = netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 2: 1, 3: 0xab, 6: byte(n >> 8), 7: byte(n)}), 64)
+	}
+	return x
+}
+
+// Prefixes gives the members of a LAN addresses of these prefixes in place of an [Addressing]: number i, from 1,
+// gets the prefix's i-th address. Without IPv6 prefix IPv6 is off on the devices; without IPv4 prefix there is
+// no IPv4.
+type Prefixes struct{ IPv4, IPv6 netip.Prefix }
+
+func (x Prefixes) check() error {
+	if x.IPv4.IsValid() && !x.IPv4.Addr().Is4() || x.IPv6.IsValid() && !x.IPv6.Addr().Is6() || !x.IPv4.IsValid() && !x.IPv6.IsValid() {
+		return fmt.Errorf("a LAN needs an IPv4 prefix, an IPv6 prefix or both, not %v and %v", x.IPv4, x.IPv6)
+	}
+	return nil
+}
+
+// member returns the i-th address of a prefix, with its length.
+func member(p netip.Prefix, i byte) (netip.Prefix, error) {
+	b := p.Masked().Addr().AsSlice()
+	b[len(b)-1] += i // the base's last byte is 0, or the prefix is so long that i cannot reach the next one
+	a, _ := netip.AddrFromSlice(b)
+	if !p.Contains(a) {
+		return netip.Prefix{}, fmt.Errorf("%v has no address number %d", p, i)
+	}
+	return netip.PrefixFrom(a, p.Bits()), nil
+}
 
 // maxMembers is how many hosts can join one LAN in its life; maxLANs how many LANs a lab can have.
 const maxMembers, maxLANs = 254, 65535
 
 // LAN is a shared segment.
 type LAN struct {
-	lab        *Lab
-	number     int
-	addressing Addressing
-	bridge     netlink.Link
+	lab      *Lab
+	number   int
+	prefixes Prefixes
+	ipv6     bool // is on on the members' devices
+	bridge   netlink.Link
 
 	mu     sync.Mutex
 	link   Link
@@ -76,7 +111,7 @@ type port struct {
 func (l *Lab) LAN(link Link, members ...Part) *LAN {
 	l.t.Helper()
 	p := gather(members)
-	n, err := l.newLAN(link, p.addressing)
+	n, err := l.newLAN(link, p)
 	if err == nil {
 		err = n.attach(p.hosts...)
 	}
@@ -86,15 +121,25 @@ func (l *Lab) LAN(link Link, members ...Part) *LAN {
 	return n
 }
 
-func (l *Lab) newLAN(link Link, a Addressing) (*LAN, error) {
+func (l *Lab) newLAN(link Link, p parts) (*LAN, error) {
 	if err := link.check(); err != nil {
 		return nil, err
 	}
+	if p.prefixes != nil {
+		if err := p.prefixes.check(); err != nil {
+			return nil, err
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := &LAN{lab: l, number: len(l.lans) + 1, addressing: a, link: link}
+	n := &LAN{lab: l, number: len(l.lans) + 1, link: link}
 	if n.number > maxLANs {
 		return nil, fmt.Errorf("more than %d LANs", maxLANs)
+	}
+	if p.prefixes != nil {
+		n.prefixes, n.ipv6 = *p.prefixes, p.prefixes.IPv6.IsValid()
+	} else {
+		n.prefixes, n.ipv6 = p.addressing.prefixes(n.number), p.addressing.ipv6()
 	}
 	// Multicast goes everywhere at once, whoever has asked for it.
 	snooping := false
@@ -115,18 +160,36 @@ func (l *Lab) newLAN(link Link, a Addressing) (*LAN, error) {
 }
 
 // Attach plugs another host in and returns the name of its new device.
-func (n *LAN) Attach(h Part) string {
+func (n *LAN) Attach(h Part) string { n.lab.t.Helper(); return n.AttachAs(h, "") }
+
+// AttachAs is Attach with a name for the new device, that no other device of the host has: a host that was
+// detached elsewhere comes back with the device it had. With an empty name it gets the next lanN.
+func (n *LAN) AttachAs(h Part, dev string) string {
 	n.lab.t.Helper()
 	p := gather([]Part{h})
 	if len(p.hosts) != 1 {
 		n.lab.t.Fatalf("lab: Attach takes one host or router")
 	}
-	if err := n.attach(p.hosts...); err != nil {
+	dev, err := n.attachAs(p.hosts[0], dev)
+	if err != nil {
 		n.lab.t.Fatalf("lab: LAN: %v", err)
 	}
+	return dev
+}
+
+func (n *LAN) attachAs(h *Host, dev string) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.port(p.hosts[0]).dev
+	if n.port(h) != nil {
+		return "", fmt.Errorf("%s is plugged in already", h.name)
+	}
+	if dev == "" {
+		dev = h.newDevice()
+	}
+	if err := n.plug(h, dev); err != nil {
+		return "", fmt.Errorf("cannot plug in %s: %w", h.name, err)
+	}
+	return dev, n.defaultRoutes()
 }
 
 func (n *LAN) attach(hosts ...*Host) error {
@@ -136,7 +199,7 @@ func (n *LAN) attach(hosts ...*Host) error {
 		if n.port(h) != nil {
 			return fmt.Errorf("%s is plugged in already", h.name)
 		}
-		if err := n.plug(h); err != nil {
+		if err := n.plug(h, h.newDevice()); err != nil {
 			return fmt.Errorf("cannot plug in %s: %w", h.name, err)
 		}
 	}
@@ -152,13 +215,13 @@ func (n *LAN) port(h *Host) *port {
 	return nil
 }
 
-func (n *LAN) plug(h *Host) error {
+func (n *LAN) plug(h *Host, dev string) error {
 	if n.joined == maxMembers {
 		return fmt.Errorf("more than %d members", maxMembers)
 	}
 	n.joined++
 	i := byte(n.joined)
-	p := &port{host: h, dev: h.newDevice()}
+	p := &port{host: h, dev: dev}
 	v := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: p.dev, PeerMTU: uint32(n.link.mtu()),
 		PeerNamespace: netlink.NsFd(h.files[0].Fd())}
 	v.Name, v.MTU = fmt.Sprintf("p%d-%d", n.number, i), n.link.mtu()
@@ -180,30 +243,55 @@ func (n *LAN) plug(h *Host) error {
 		return err
 	}
 	// Below its least MTU the kernel gives a device no IPv6 to switch off.
-	if !n.addressing.ipv6() && n.link.mtu() >= 1280 {
+	if !n.ipv6 && n.link.mtu() >= 1280 {
 		if err := h.do(func() error { return sysctl("net/ipv6/conf/" + p.dev + "/disable_ipv6=1") }); err != nil {
 			return err
 		}
 	}
-	if n.addressing.ipv4() {
-		if err := h.setAddr(p.dev, netip.PrefixFrom(n.addr4(i), 24)); err != nil {
+	for _, prefix := range []netip.Prefix{n.prefixes.IPv4, n.prefixes.IPv6} {
+		if !prefix.IsValid() {
+			continue
+		}
+		a, err := member(prefix, i)
+		if err == nil {
+			err = h.setAddr(p.dev, a)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if n.addressing.ula() {
-		if err := h.setAddr(p.dev, netip.PrefixFrom(n.addr6(i), 64)); err != nil {
-			return err
+	if err := h.setUp(p.dev); err != nil {
+		return err
+	}
+	return n.farReady(p)
+}
+
+// farReady waits until the wires' end of a member's cable carries frames. The kernel switches the two ends on one after the other, up to a
+// second apart, and until then the bridge drops what comes.
+func (n *LAN) farReady(p *port) error {
+	return eventually(5*time.Second, func() error {
+		link, err := n.lab.wires.nl.LinkByIndex(p.far.Attrs().Index)
+		if err == nil && link.Attrs().OperState != netlink.OperUp {
+			err = fmt.Errorf("the other end of %s is %v", p.dev, link.Attrs().OperState)
+		}
+		return err
+	})
+}
+
+// farReady waits for the other end of a device that is plugged in somewhere and not unplugged.
+func (h *Host) farReady(dev string) error {
+	h.lab.mu.Lock()
+	lans := slices.Clone(h.lab.lans)
+	h.lab.mu.Unlock()
+	for _, n := range lans {
+		n.mu.Lock()
+		p := n.port(h)
+		n.mu.Unlock()
+		if p != nil && p.dev == dev {
+			return n.farReady(p)
 		}
 	}
-	return h.setUp(p.dev)
-}
-
-func (n *LAN) addr4(member byte) netip.Addr {
-	return netip.AddrFrom4([4]byte{10, byte(n.number >> 8), byte(n.number), member})
-}
-
-func (n *LAN) addr6(member byte) netip.Addr {
-	return netip.AddrFrom16([16]byte{0: 0xfd, 2: 1, 3: 0xab, 6: byte(n.number >> 8), 7: byte(n.number), 15: member})
+	return nil
 }
 
 // defaultRoutes gives the members that have no default route one through the first router, if there is one.
@@ -334,7 +422,8 @@ func (n *LAN) setCut(cut bool, members []Part) {
 	}
 }
 
-// Unplug takes the carrier from a member's device, as pulling its cable does; Plug gives it back.
+// Unplug takes the carrier from a member's device, as pulling its cable does; Plug gives it back. When Unplug returns, the member's kernel
+// has noticed.
 func (n *LAN) Unplug(member Part) { n.lab.t.Helper(); n.carrier(member, false) }
 
 // Plug ends what Unplug did and waits until the member's addresses are usable.
@@ -352,10 +441,10 @@ func (n *LAN) carrier(member Part, on bool) {
 		var err error
 		if on {
 			if err = n.lab.wires.nl.LinkSetUp(p.far); err == nil {
-				err = h.ready(p.dev)
+				err = errors.Join(h.ready(p.dev), n.farReady(p))
 			}
-		} else {
-			err = n.lab.wires.nl.LinkSetDown(p.far)
+		} else if err = n.lab.wires.nl.LinkSetDown(p.far); err == nil {
+			err = h.noCarrier(p.dev)
 		}
 		if err != nil {
 			n.lab.t.Fatalf("lab: carrier of %s: %v", h.name, err)

@@ -94,6 +94,8 @@ func Run(ctx context.Context, env Env, args []string) int {
 	switch {
 	case err == nil:
 		return 0
+	case errors.Is(err, errUnwell):
+		return 1
 	case errors.As(err, &usage):
 		fmt.Fprintln(env.Stderr, "hnet:", oneLine(err))
 		return 2
@@ -160,7 +162,7 @@ func (a *app) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupSee, a.status(), a.id(), a.peers(), a.ip())
+	add(groupSee, a.status(), a.id(), a.peers(), a.ip(), a.doctor())
 	add(groupChange, a.whitelist(), a.host(), a.down())
 	add(groupWait, a.ping(), a.wait())
 	add(groupSetUp, a.dds(), a.serviceInstall(), a.completion(root), a.version())

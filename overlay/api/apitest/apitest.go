@@ -28,6 +28,8 @@ type Node struct {
 	Added      []api.WhitelistAdd // requests seen
 	// Answer is what Ping does; nil: a timeout.
 	Answer func(peer netip.Addr) (api.PingResult, error)
+	// Diagnosis is what Doctor finds; the peer asked about is filled in.
+	Diagnosis api.Diagnosis
 	// OnDown is what Down does.
 	OnDown func()
 
@@ -203,6 +205,19 @@ func (n *Node) Connect(ctx context.Context, peer netip.Addr) (api.Peer, error) {
 			return api.Peer{}, &api.Error{Code: api.CodeTimeout, Text: peer.String() + " is not connected", Fix: "is hnetd running there, and this node on its whitelist?"}
 		}
 	}
+}
+
+func (n *Node) Doctor(_ context.Context, peer netip.Addr) (api.Diagnosis, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	d := n.Diagnosis
+	d.Peer, d.Checks = peer, slices.Clone(d.Checks)
+	for _, h := range n.Names {
+		if peer.IsValid() && h.Address == peer {
+			d.Hostname = h.Name
+		}
+	}
+	return d, nil
 }
 
 func (n *Node) Down(context.Context) error {

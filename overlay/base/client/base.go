@@ -1,0 +1,573 @@
+package client
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/base/wire"
+)
+
+// Times of a Base's life.
+const (
+	tcpAfter       = 1500 * time.Millisecond // without an answer over UDP
+	udpRetry       = 30 * time.Second        // while on TCP
+	udpRetryLow    = 90 * time.Second
+	udpRetryTries  = 2
+	measureEvery   = time.Hour
+	measureLow     = 6 * time.Hour
+	slowAfter      = 2500 * time.Millisecond // another is tried beside one that takes so long to register
+	backoffFirst   = time.Second
+	backoffMax     = 60 * time.Second
+	backoffIdle    = time.Hour // when it is not needed
+	retireAfter    = 3 * time.Second
+	flapWithin     = time.Minute
+	usedFor        = 120 * time.Second
+	wantedFor      = 60 * time.Second
+	drainGrace     = 5 * time.Second
+	renewInterval  = time.Second
+	resolveAgain   = 30 * time.Second
+	maxEndpoints   = 8
+	complainAgain  = 10 * time.Minute
+	tcpHandicap    = 100 * time.Millisecond
+	stickyHandicap = 5 * time.Millisecond
+)
+
+// base is the life of one Base: where it is, how far, and the registration there.
+type base struct {
+	m      *machine
+	server Server
+	order  int // in the configuration
+
+	// Where it is.
+	literal    bool // Host is no name
+	resolved   []netip.Addr
+	resolving  bool
+	resolvable time.Time // not looked up before
+	stale      bool      // to be looked up again
+	dnsFails   int
+	good       netip.AddrPort // the UDP endpoint that answered last
+
+	// How far.
+	rtt       time.Duration
+	byTCP     bool      // it last answered over TCP
+	measureAt time.Time // zero = at once
+	failures  int       // in a row
+	failedAt  time.Time
+	factor    float64 // of the backoff
+	flaps     int     // registrations in a row that were lost soon
+	err       string
+	complains map[string]time.Time
+
+	// What is wanted of it.
+	target    bool      // it is one of the nearest
+	warm      bool      // it was, and is registered
+	keep      bool      // it shall be registered
+	until     time.Time // a peer is looked for there
+	notBefore time.Time // it drains
+	leaveAt   time.Time // it drains, and is left then if others are registered; zero = it does not
+	doubted   bool      // the last plan did without it
+
+	// What is there, and under way.
+	cur, old  *registration
+	retireAt  time.Time // of old
+	udp, tcp  *attempt
+	round     time.Time // the try to register began; zero = none
+	udpTried  bool      // in this round
+	tcpTried  bool
+	preferTCP bool // UDP is known not to work: no waiting for it
+	renewing  bool // there is a registration, and it is made anew
+	renewedAt time.Time
+	udpAgain  time.Time // while on TCP
+}
+
+// endpoints are where the Base may be by UDP, the one that answered last first, then both families in turn.
+func (b *base) endpoints() []netip.AddrPort {
+	all := slices.Clone(b.server.Endpoints)
+	if b.server.UDP != 0 {
+		for _, a := range b.resolved {
+			all = append(all, netip.AddrPortFrom(a, b.server.UDP))
+		}
+	}
+	var out []netip.AddrPort
+	add := func(e netip.AddrPort) {
+		e = netip.AddrPortFrom(e.Addr().Unmap(), e.Port())
+		if len(out) < maxEndpoints && !slices.Contains(out, e) && b.m.reachable(e) {
+			out = append(out, e)
+		}
+	}
+	if b.good.IsValid() && slices.Contains(all, b.good) {
+		add(b.good)
+	}
+	var four, six []netip.AddrPort
+	for _, e := range all {
+		if e.Addr().Unmap().Is4() {
+			four = append(four, e)
+		} else {
+			six = append(six, e)
+		}
+	}
+	for i := range max(len(four), len(six)) {
+		if i < len(four) {
+			add(four[i])
+		}
+		if i < len(six) {
+			add(six[i])
+		}
+	}
+	return out
+}
+
+// byUDP tells whether there is an endpoint to say hello to.
+func (b *base) byUDP() bool { return len(b.endpoints()) > 0 }
+
+// resolve asks for the addresses of the name when they are wanted.
+func (b *base) resolve(now time.Time) {
+	if b.literal || b.server.Host == "" || b.resolving || now.Before(b.resolvable) || len(b.resolved) > 0 && !b.stale {
+		return
+	}
+	b.resolving, b.stale = true, false
+	b.m.do(action{kind: actResolve, base: b.server.Address, host: b.server.Host})
+}
+
+// resolvedTo takes the answer.
+func (b *base) resolvedTo(now time.Time, addrs []netip.Addr, err error) {
+	b.resolving = false
+	if err != nil || len(addrs) == 0 {
+		b.dnsFails++
+		b.resolvable = now.Add(b.m.jitter(min(backoffFirst<<min(b.dnsFails-1, 6), backoffMax)))
+		b.err = "the name " + b.server.Host + " has no address"
+		if err != nil {
+			b.err = err.Error()
+		}
+		b.stale = true
+		return
+	}
+	b.dnsFails, b.resolvable = 0, now.Add(resolveAgain)
+	fresh := len(b.resolved) == 0 || !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(b.resolved, a) })
+	b.resolved = addrs[:min(len(addrs), maxEndpoints)]
+	if fresh && b.cur == nil {
+		// Whatever failed before, failed elsewhere.
+		b.forgive()
+	}
+}
+
+// forgive forgets failures.
+func (b *base) forgive() {
+	b.failures, b.flaps, b.measureAt = 0, 0, time.Time{}
+	if b.udp == nil && b.tcp == nil {
+		b.round = time.Time{}
+	} else {
+		b.udpTried = b.udp != nil
+	}
+}
+
+// answered notes how long the Base took to answer a hello.
+func (b *base) answered(now time.Time, rtt time.Duration, tcp bool, from netip.AddrPort) {
+	if b.failures > 0 || b.rtt == 0 {
+		b.rtt = rtt
+	} else {
+		b.measure(rtt)
+	}
+	if b.failures > 0 && b.flaps == 0 {
+		b.failures = 0
+	}
+	b.byTCP, b.err = tcp, ""
+	if !tcp {
+		b.good, b.preferTCP = from, false
+	}
+	every := measureEvery
+	if b.m.cfg.lowData {
+		every = measureLow
+	}
+	b.measureAt = now.Add(b.m.jitter(every))
+}
+
+// measure takes a round-trip time.
+func (b *base) measure(rtt time.Duration) {
+	if b.rtt == 0 {
+		b.rtt = rtt
+	} else {
+		b.rtt += (rtt - b.rtt) / 4
+	}
+	if b.cur != nil {
+		b.cur.way.rtt.Store(int64(b.rtt))
+	}
+}
+
+// takes tells whether an attempt that got its cookie shall go on to register.
+func (b *base) takes(now time.Time, a *attempt) bool {
+	b.m.plan(now)
+	return b.keep && b.m.signed != nil && (b.cur == nil || b.renewing || b.cur.dial != 0 && a.dial == 0)
+}
+
+// adopt makes a new registration the one in force.
+func (b *base) adopt(now time.Time, r *registration) {
+	m := b.m
+	if r.dial == 0 {
+		b.udp = nil
+		if b.tcp != nil {
+			b.tcp.done()
+		}
+	} else {
+		b.tcp = nil
+	}
+	if b.old != nil {
+		b.old.end(now, false)
+	}
+	b.old, b.retireAt = b.cur, now.Add(retireAfter)
+	b.cur = r
+	m.registrations[r.way.index] = r
+	m.ways.add(r.way)
+	if b.old != nil {
+		r.used = b.old.used
+	}
+	b.round, b.renewing, b.failures, b.err = time.Time{}, false, 0, ""
+	b.preferTCP = r.dial != 0
+	b.udpAgain = now.Add(b.udpRetry())
+	m.do(action{kind: actEvent, event: r.event(Registered)})
+	m.plan(now)
+	r.begin(now, b.old)
+	if b.old != nil && !b.old.linked() {
+		b.old.end(now, false)
+		b.old = nil
+	}
+}
+
+func (b *base) udpRetry() time.Duration {
+	if b.m.cfg.lowData {
+		return b.m.jitter(udpRetryLow)
+	}
+	return b.m.jitter(udpRetry)
+}
+
+// links tells whether the registration in force has a Relay to a peer.
+func (b *base) links(p netip.Addr) bool {
+	return b.cur != nil && !b.cur.ended && b.cur.channels.relay(p) != nil
+}
+
+// attemptFailed notes that a handshake over one transport came to nothing.
+func (b *base) attemptFailed(now time.Time, tcp bool, why string) {
+	b.stale = true
+	if !tcp && b.cur != nil && b.cur.dial != 0 {
+		b.udpAgain = now.Add(b.udpRetry())
+	}
+	if b.cur == nil || tcp || b.err == "" {
+		b.err = why
+	}
+	switch {
+	case b.udp != nil || b.tcp != nil:
+	case !b.round.IsZero():
+		if b.tcpTried || b.server.TCP == 0 {
+			b.roundFailed(now)
+		}
+	case b.cur == nil:
+		b.fails(now)
+	}
+}
+
+// roundFailed notes that there was no way to register.
+func (b *base) roundFailed(now time.Time) {
+	b.round, b.renewing = time.Time{}, false
+	if b.cur == nil {
+		b.preferTCP = false
+		b.fails(now)
+	}
+}
+
+func (b *base) fails(now time.Time) {
+	b.failures++
+	b.failedAt, b.factor = now, float64(b.m.jitter(time.Second))/float64(time.Second)
+}
+
+// retryAt is when the next try may begin.
+func (b *base) retryAt() time.Time {
+	at := b.notBefore
+	if b.failures > 0 {
+		limit := backoffIdle
+		if b.m.short || b.until.After(b.failedAt) {
+			limit = backoffMax
+		}
+		wait := min(backoffFirst<<min(b.failures-1, 12), limit)
+		if retry := b.failedAt.Add(time.Duration(float64(wait) * b.factor)); retry.After(at) {
+			at = retry
+		}
+	}
+	return at
+}
+
+// lost ends the registration in force; failed says that the Base is to be taken for dead.
+func (b *base) lost(now time.Time, why string, failed bool) {
+	r := b.cur
+	b.cur, b.warm, b.renewing, b.round = nil, false, false, time.Time{}
+	if b.old != nil {
+		b.old.end(now, false)
+		b.old = nil
+	}
+	r.end(now, false)
+	b.err = why
+	b.m.do(action{kind: actEvent, event: Event{Type: Lost, Base: b.server.Address}})
+	b.preferTCP = r.dial != 0
+	if now.Sub(r.since) < flapWithin {
+		b.flaps++
+	} else {
+		b.flaps = 0
+	}
+	if b.failures = b.flaps; b.failures > 0 || failed {
+		b.fails(now)
+	}
+	b.leaveAt = time.Time{}
+	b.cancel()
+}
+
+// cancel ends what is under way.
+func (b *base) cancel() {
+	if b.udp != nil {
+		b.udp.done()
+	}
+	if b.tcp != nil {
+		b.tcp.done()
+	}
+}
+
+// release leaves a Base that is not needed.
+func (b *base) release(now time.Time) {
+	r := b.cur
+	b.cur, b.warm, b.renewing, b.round = nil, false, false, time.Time{}
+	if b.old != nil {
+		b.old.end(now, false)
+		b.old = nil
+	}
+	r.end(now, true)
+	b.leaveAt = time.Time{}
+	b.m.do(action{kind: actEvent, event: Event{Type: Lost, Base: b.server.Address}})
+	b.cancel()
+}
+
+// drain prepares for the Base to end.
+func (b *base) drain(now time.Time, in time.Duration) {
+	if !b.leaveAt.IsZero() {
+		return
+	}
+	b.leaveAt = now.Add(min(in/2, drainGrace))
+	b.notBefore = now.Add(b.m.jitter(in + drainGrace))
+	b.err = "the Base is about to end"
+}
+
+// renew registers anew beside the registration in force.
+func (b *base) renew(now time.Time) {
+	if b.renewing || b.cur == nil || now.Sub(b.renewedAt) < renewInterval {
+		return
+	}
+	b.renewing, b.renewedAt, b.round = true, now, time.Time{}
+}
+
+// renewed notes that the registration in force stands after all.
+func (b *base) renewed() {
+	if b.renewing {
+		b.renewing, b.round = false, time.Time{}
+		b.cancel()
+	}
+}
+
+// unknown takes the Base's word that it does not know the session of a datagram.
+func (b *base) unknown(now time.Time, u wire.Unknown) {
+	r := b.cur
+	if now.Sub(r.denied) < unknownInterval && !r.denied.IsZero() {
+		return
+	}
+	r.denied = now
+	r.verify(now, unknownWithin)
+	if r.said(u.Echo) {
+		r.forgotten = true
+		b.renew(now)
+	}
+}
+
+// linksChanged reacts to a change of this host's addresses or routes.
+func (b *base) linksChanged(now time.Time) {
+	b.failures, b.flaps, b.preferTCP = 0, 0, false
+	b.stale, b.resolvable, b.dnsFails = true, now, 0
+	if b.cur == nil || b.renewing {
+		// What was sent from the old address is answered there.
+		b.cancel()
+		b.round = time.Time{}
+	}
+	if r := b.cur; r != nil {
+		b.udpAgain = now
+		r.verify(now, linksWithin)
+		return
+	}
+	if b.measureAt.IsZero() || now.Sub(b.m.linksAt) >= linksMeasure {
+		b.measureAt = time.Time{}
+	}
+}
+
+// tick does what is due, but for starting anything: the plan comes between.
+func (b *base) tick(now time.Time) {
+	b.resolve(now)
+	for _, a := range []*attempt{b.udp, b.tcp} {
+		if a != nil && (a == b.udp || a == b.tcp) {
+			a.tick(now)
+		}
+	}
+	if b.cur != nil {
+		b.cur.tick(now)
+	}
+	if b.old != nil {
+		if b.old.tick(now); b.old.ended || !now.Before(b.retireAt) || !b.old.linked() {
+			b.old.end(now, false)
+			b.old = nil
+		}
+	}
+}
+
+// trying tells whether the Base is to be registered with now.
+func (b *base) trying(now time.Time) bool {
+	return b.keep && b.m.signed != nil && (b.renewing && b.cur != nil || b.cur == nil && !now.Before(b.retryAt()))
+}
+
+// start begins what the plan asks for.
+func (b *base) start(now time.Time) {
+	if !b.keep && b.cur != nil {
+		b.release(now)
+	}
+	byUDP := b.byUDP()
+	if !b.trying(now) {
+		b.round = time.Time{}
+		if b.tcp != nil {
+			b.tcp.done()
+		}
+		if b.udp != nil && b.udp.stage == registering && b.cur == nil {
+			b.udp.done()
+		}
+		switch {
+		case b.udp != nil || !byUDP:
+		case b.cur != nil && b.cur.dial != 0 && b.keep && !now.Before(b.udpAgain):
+			b.hello(now, udpRetryTries)
+		case b.cur == nil && b.measureDue(now):
+			b.hello(now, probeTries)
+		}
+		return
+	}
+	if b.round.IsZero() {
+		b.round, b.udpTried, b.tcpTried = now, false, false
+	}
+	if byUDP && !b.udpTried {
+		b.udpTried = true
+		limit := fullTries
+		if b.failures > 1 {
+			limit = probeTries
+		}
+		if b.udp != nil {
+			b.udp.limit = limit
+		} else {
+			b.hello(now, limit)
+		}
+	}
+	if !now.Before(b.tcpAt()) {
+		b.dialTCP(now)
+	}
+	if b.udp == nil && b.tcp == nil && (b.tcpTried || b.server.TCP == 0) {
+		if !byUDP && b.err == "" {
+			b.err = "no usable address"
+		}
+		b.roundFailed(now)
+	}
+}
+
+// tcpAt is when TCP is to be tried in this round; far away if not at all.
+func (b *base) tcpAt() time.Time {
+	switch {
+	case b.tcpTried || b.server.TCP == 0 || b.round.IsZero():
+		return b.m.never
+	case b.udpTried && b.udp == nil, b.server.UDP == 0 && len(b.server.Endpoints) == 0, b.preferTCP:
+		return b.round
+	}
+	return b.round.Add(tcpAfter)
+}
+
+// measureDue tells whether it is time to see how far the Base is.
+func (b *base) measureDue(now time.Time) bool {
+	if b.failures > 0 {
+		return !now.Before(b.retryAt())
+	}
+	return !now.Before(b.measureAt) && !now.Before(b.notBefore)
+}
+
+func (b *base) hello(now time.Time, tries int) {
+	a := &attempt{b: b, limit: tries}
+	b.udp = a
+	a.greet(now)
+}
+
+func (b *base) dialTCP(now time.Time) {
+	b.tcpTried = true
+	m := b.m
+	m.dials++
+	a := &attempt{b: b, dial: m.dials, stage: dialing, next: now.Add(dialTimeout + time.Second)}
+	b.tcp = a
+	m.conns[a.dial] = b
+	var addrs []netip.Addr
+	for _, addr := range b.resolved {
+		if m.reachable(netip.AddrPortFrom(addr, b.server.TCP)) {
+			addrs = append(addrs, addr)
+		}
+	}
+	m.do(action{kind: actDial, dial: a.dial, base: b.server.Address, host: b.server.Host, port: b.server.TCP, addrs: addrs})
+}
+
+// next is when tick or start have something to do.
+func (b *base) next(now time.Time) time.Time {
+	var t time.Time
+	if !b.literal && b.server.Host != "" && !b.resolving && (len(b.resolved) == 0 || b.stale) {
+		t = earliest(t, later(b.resolvable, now))
+	}
+	for _, a := range []*attempt{b.udp, b.tcp} {
+		if a != nil {
+			t = earliest(t, a.next)
+		}
+	}
+	if b.old != nil {
+		t = earliest(t, b.retireAt, b.old.next())
+	}
+	if b.cur != nil {
+		t = earliest(t, b.cur.next())
+		if b.cur.dial != 0 && b.udp == nil && b.byUDP() {
+			t = earliest(t, b.udpAgain)
+		}
+		if b.keep && !b.target {
+			t = earliest(t, b.ahead(now, b.until), b.ahead(now, b.cur.used.Add(usedFor)))
+		}
+		t = earliest(t, b.ahead(now, b.leaveAt))
+	} else {
+		switch {
+		case !b.round.IsZero():
+			t = earliest(t, b.ahead(now, b.round.Add(slowAfter)))
+		case b.keep && b.m.signed != nil:
+			t = earliest(t, later(b.retryAt(), now))
+		case b.failures > 0:
+			t = earliest(t, b.ahead(now, b.retryAt())) // it may be a target again
+		}
+		t = earliest(t, b.ahead(now, b.until), b.ahead(now, b.notBefore))
+		if b.round.IsZero() && b.udp == nil && b.byUDP() {
+			if b.failures > 0 {
+				t = earliest(t, b.retryAt())
+			} else {
+				t = earliest(t, later(later(b.measureAt, b.notBefore), now))
+			}
+		}
+	}
+	if !b.round.IsZero() && !b.tcpTried && b.server.TCP != 0 {
+		t = earliest(t, b.tcpAt())
+	}
+	return t
+}
+
+// ahead returns t if it is after now, the zero time if not: nothing is to be done about it.
+func (b *base) ahead(now, t time.Time) time.Time {
+	if t.After(now) {
+		return t
+	}
+	return time.Time{}
+}

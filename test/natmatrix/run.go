@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+	"github.com/hnet-robotics/hnet_bridge/test/fleet"
+	"github.com/hnet-robotics/hnet_bridge/test/internet"
+	"github.com/hnet-robotics/hnet_bridge/test/lab"
+)
+
+const (
+	registerLimit = 20 * time.Second // with a Base, UDP blocked or not
+	connectLimit  = 15 * time.Second // first answer
+	relayedWatch  = 4 * time.Second  // how long a pair is watched of which no direct path is expected
+	guessWatch    = 20 * time.Second // the same where both sides' ports would have to be guessed
+	grace         = 5 * time.Second  // a direct path that is late is still timed
+	poll          = 25 * time.Millisecond
+)
+
+// Result is what came of a pair. Times count from when each had the other on its whitelist, both being registered with the Base.
+type Result struct {
+	Pair
+	Connected bool
+	First     time.Duration // the first answer to a ping; 0 = none
+	Direct    time.Duration // direct both ways; 0 = never
+	PathA     api.Path      // of A's packets, at the end
+	PathB     api.Path
+	NATA      string // kind of NAT, as A sees it
+	NATB      string
+	Trouble   string // why the pair could not be tried to the end
+	Diagnosis string // what the daemon says is in the way, where the path is not direct
+}
+
+// Fail says what is wrong, and nothing if the pair is as required.
+func (r Result) Fail() string {
+	want := r.requirement()
+	switch {
+	case r.Trouble != "":
+		return r.Trouble
+	case !r.Connected:
+		return "not connected"
+	case want.Direct == 0:
+		return ""
+	case r.Direct == 0:
+		return fmt.Sprintf("not direct within %v", want.Direct)
+	case r.Direct > want.Direct:
+		return fmt.Sprintf("direct only after %.1f s", r.Direct.Seconds())
+	}
+	return ""
+}
+
+// recorder keeps why a pair could not be tried.
+type recorder struct {
+	lab.TB
+	mu      sync.Mutex
+	trouble string
+}
+
+func (r *recorder) note(format string, args []any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.trouble == "" {
+		r.trouble = fmt.Sprintf(format, args...)
+	}
+}
+
+func (r *recorder) Errorf(format string, args ...any) {
+	r.TB.Helper()
+	r.note(format, args)
+	r.TB.Errorf(format, args...)
+}
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.TB.Helper()
+	r.note(format, args)
+	r.TB.Fatalf(format, args...)
+}
+
+// try runs a pair in a lab of its own. Whether the result is as required is for the caller to judge; only what keeps it from being found
+// fails t.
+func try(t lab.TB, p Pair, result *Result) {
+	*result = Result{Pair: p, PathA: api.PathNone, PathB: api.PathNone}
+	r := &recorder{TB: t}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		result.Trouble = r.trouble
+	}()
+	a, b := deploy(r, p)
+	a.registered(r)
+	b.registered(r)
+	fleet.Trust(a.Robot, b.Robot)
+	began := time.Now()
+	ping := a.Start(r, "ping", "-n", "-6", "-i", "0.1", b.Address.String())
+	result.watch(r, a, b, ping, began)
+	result.NATA, result.NATB = a.status(r).NAT, b.status(r).NAT
+	if result.Direct == 0 {
+		result.Diagnosis = a.diagnose(b)
+	}
+	ping.Stop()
+}
+
+// watch times the first answer and the direct path.
+func (r *Result) watch(t lab.TB, a, b *robot, ping *lab.Process, began time.Time) {
+	answered := make(chan time.Duration, 1)
+	go func() {
+		for ping.Output() == "" || !answer.MatchString(ping.Output()) {
+			select {
+			case <-ping.Done():
+				return
+			case <-time.After(poll):
+			}
+		}
+		answered <- time.Since(began)
+	}()
+	want := r.requirement()
+	limit := want.Direct + grace
+	switch {
+	case want.Direct == 0 && symmetric(r.A) && symmetric(r.B):
+		limit = guessWatch
+	case want.Direct == 0:
+		limit = relayedWatch
+	}
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		select {
+		case r.First = <-answered:
+			r.Connected = true
+		case <-tick.C:
+		}
+		since := time.Since(began)
+		r.PathA, r.PathB = a.path(t, b), b.path(t, a)
+		if r.Direct == 0 && direct(r.PathA) && direct(r.PathB) {
+			r.Direct = since
+		}
+		switch {
+		case r.Connected && (r.Direct != 0 || since > limit):
+			return
+		case since > max(limit, connectLimit):
+			return
+		}
+	}
+}
+
+func direct(p api.Path) bool { return p == api.PathDirect || p == api.PathLAN }
+
+// robot is one with its API at hand.
+type robot struct {
+	*fleet.Robot
+	api *api.Client
+}
+
+// deploy builds the pair's Internet with one Base and starts everything.
+func deploy(t lab.TB, p Pair) (a, b *robot) {
+	t.Helper()
+	l := lab.New(t)
+	n := internet.New(t, l)
+	host := n.Base("base1")
+	var options []internet.Option
+	if p.Place == sameNAT {
+		options = append(options, internet.Isolated(), internet.Hairpin())
+	}
+	siteA := n.Site("site-a", p.A, options...)
+	siteB := siteA
+	switch p.Place {
+	case elsewhere:
+		siteB = n.Site("site-b", p.B)
+	case sameCarrier:
+		siteB = n.Site("site-b", p.B, internet.BehindCarrierOf(siteA))
+	}
+	hostA, hostB := siteA.Host("robot-a"), siteB.Host("robot-b")
+	base := fleet.StartBase(t, host.Host)
+	configuration := fmt.Sprintf("bases:\n  - {host: base1, address: '%s'}\n", base.Address)
+	start := func(h *internet.Host) *robot {
+		return &robot{fleet.Start(t, h.Host, configuration), api.NewClient(h.Path("/run/hnet/hnetd.sock"))}
+	}
+	a, b = start(hostA), start(hostB)
+	t.Cleanup(a.api.Close)
+	t.Cleanup(b.api.Close)
+	return a, b
+}
+
+func (r *robot) status(t lab.TB) api.Status {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), connectLimit)
+	defer cancel()
+	s, err := r.api.Status(ctx)
+	if err != nil {
+		t.Fatalf("%s: %v", r.Name(), err)
+	}
+	return s
+}
+
+// registered waits until a Base has registered the robot.
+func (r *robot) registered(t lab.TB) {
+	t.Helper()
+	lab.Eventually(t, registerLimit, r.Name()+" registers with the Base", func() error {
+		for _, b := range r.status(t).Bases {
+			if b.State == api.BaseRegistered {
+				return nil
+			}
+		}
+		return errors.New("not registered")
+	})
+}
+
+// path is that of what the robot sends to another.
+func (r *robot) path(t lab.TB, to *robot) api.Path {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), connectLimit)
+	defer cancel()
+	peers, err := r.api.Peers(ctx)
+	if err != nil {
+		t.Fatalf("%s: %v", r.Name(), err)
+	}
+	for _, p := range peers {
+		if p.Address == to.Address {
+			return p.Path
+		}
+	}
+	return api.PathNone
+}
+
+// diagnose returns what the robot says of the way to another.
+func (r *robot) diagnose(to *robot) string {
+	ctx, cancel := context.WithTimeout(context.Background(), connectLimit)
+	defer cancel()
+	d, err := r.api.Doctor(ctx, to.Address.String())
+	if err != nil {
+		return ""
+	}
+	return d.Cause
+}
