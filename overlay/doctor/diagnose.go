@@ -183,15 +183,16 @@ func long(d time.Duration) string {
 	return "less than a second"
 }
 
-// brief writes a round-trip time.
+// brief writes a round-trip time in milliseconds with three digits or fewer.
 func brief(d time.Duration) string {
+	ms := float64(d) / float64(time.Millisecond)
 	switch {
-	case d < 10*time.Millisecond:
-		return d.Round(10 * time.Microsecond).String()
-	case d < 100*time.Millisecond:
-		return d.Round(100 * time.Microsecond).String()
+	case ms < 9.995:
+		return fmt.Sprintf("%.2f ms", ms)
+	case ms < 99.95:
+		return fmt.Sprintf("%.1f ms", ms)
 	}
-	return d.Round(time.Millisecond).String()
+	return fmt.Sprintf("%.0f ms", ms)
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -377,7 +377,9 @@ func FuzzDiagnose(f *testing.F) {
 		for _, change := range []func(*Findings){
 			nodeOnly, noBases, basesDown, symmetric,
 			func(f *Findings) { f.Links = Links{Known: true, LinkLocal: int(take(2))} },
-			func(f *Findings) { f.Clock = Clock{Lead: time.Duration(bits), ReserveLost: true, Wall: time.Unix(int64(bits%1e10), 0)} },
+			func(f *Findings) {
+				f.Clock = Clock{Lead: time.Duration(bits), ReserveLost: true, Wall: time.Unix(int64(bits%1e10), 0)}
+			},
 			func(f *Findings) { f.DDS = &DDS{Problem: text} },
 			func(f *Findings) { f.BasesUnused = true },
 			func(f *Findings) { f.NAT = nat.Result{Mapping: nat.Mapping(take(5)), UDPBlocked: take(2) == 1} },
@@ -397,8 +399,12 @@ func FuzzDiagnose(f *testing.F) {
 				func(f *Findings) { f.Peer.OnLAN = true },
 				func(f *Findings) { f.Peer.AtBase = baseB },
 				func(f *Findings) { f.Peer.Hostname = "" },
-				func(f *Findings) { f.Peer.State = api.PeerState([]api.PeerState{"", api.Idle, api.Unreachable}[take(3)]) },
-				func(f *Findings) { f.Peer.Candidates = append(f.Peer.Candidates, Candidate{Outcome: Outcome(take(6)), Detail: text}) },
+				func(f *Findings) {
+					f.Peer.State = api.PeerState([]api.PeerState{"", api.Idle, api.Unreachable}[take(3)])
+				},
+				func(f *Findings) {
+					f.Peer.Candidates = append(f.Peer.Candidates, Candidate{Outcome: Outcome(take(6)), Detail: text})
+				},
 				func(f *Findings) { f.Peer.MTU = int(take(1500)) },
 				func(f *Findings) { f.Peer.Handshake = Handshake{} },
 			} {

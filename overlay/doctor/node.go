@@ -17,8 +17,11 @@ func (r *report) network() {
 	case !l.Known:
 		r.add("network", api.CheckSkip, "not looked at")
 	case l.IPv4+l.IPv6+l.LinkLocal == 0:
-		r.add("network", api.CheckFail, "no address on any link").because(rankNetwork,
-			"this host has no network: none of its links has an address", "plug in the cable or join the Wi-Fi; 'ip addr' shows the links")
+		l := r.add("network", api.CheckFail, "no address on any link")
+		if r.f.connected() { // by loopback
+			l.Status = api.CheckWarn
+		}
+		l.because(rankNetwork, "this host has no network: none of its links has an address", "plug in the cable or join the Wi-Fi; 'ip addr' shows the links")
 	case l.IPv4+l.IPv6 == 0:
 		r.add("network", api.CheckWarn, "link-local addresses only").because(rankNetwork,
 			"this host has link-local addresses only: peers on the same link can be reached, nobody else", "see why DHCP or router advertisements do not arrive: 'ip addr', 'journalctl -b'")

@@ -231,7 +231,7 @@ func (e *Engine) initiate(p *peer, now time.Time, a *action) {
 	}
 	if !p.path.valid() || attempts > 0 || p.routes.silent {
 		if contact, ok := e.cfg.Directory.ByAddress(p.address); ok {
-			e.everywhere(p, contact, a)
+			e.everywhere(p, contact, attempts, a)
 		}
 		if attempts > 0 || len(a.to) == 0 {
 			e.want(p)
@@ -239,14 +239,22 @@ func (e *Engine) initiate(p *peer, now time.Time, a *action) {
 	}
 }
 
+// relayFirst is how many attempts go by relays and to neighbours alone, if there is a relay: what comes unasked from beyond makes some NATs give
+// the peer another port when it answers (see package path), and then no punching helps.
+const relayFirst = 2
+
 // everywhere adds all ways to a peer but its path, and takes the local end from that: it may be what is wrong.
-func (e *Engine) everywhere(p *peer, c Contact, a *action) {
+func (e *Engine) everywhere(p *peer, c Contact, attempts int, a *action) {
 	for i := range a.to {
 		a.to[i].Local = underlay.Source{}
 	}
+	byRelay := len(c.Relays) > 0 && attempts < relayFirst
 	for _, remote := range slices.Concat(c.Candidates, p.routes.told) {
 		s := e.socketFor(remote.Addr())
-		if s != nil && usable(remote) && !(p.path.valid() && remote == p.path.Remote) {
+		if s == nil || !usable(remote) || (p.path.valid() && remote == p.path.Remote) {
+			continue
+		}
+		if kind := e.kindOfPath(direct{s}, remote.Addr()); kind == path.LAN || !byRelay {
 			a.to = append(a.to, Path{Carrier: direct{s}, Remote: remote})
 		}
 	}

@@ -100,6 +100,10 @@ func (e *Engine) SetEndpoints(list []netip.AddrPort, mapping path.Mapping) {
 			}
 			return 0
 		})
+		e.controlMu.Lock()
+		e.sprayLate(time.Now(), p, e.control)
+		e.control.flush()
+		e.controlMu.Unlock()
 	}
 }
 
@@ -141,6 +145,8 @@ func (in *inbound) endpoints(now time.Time, p *peer, b []byte) {
 	})
 	if signal == path.SignalSpray {
 		in.e.spray(now, p)
+	} else {
+		in.e.sprayLate(now, p, in.out)
 	}
 }
 

@@ -22,11 +22,12 @@ const (
 
 // routes are the ways to one of our own daemons: the machine chooses among them, the rest is how to send there. They belong to the peer's lock.
 type routes struct {
-	machine *path.Machine // nil until the peer is known as one of our own
-	known   []route
-	told    []netip.AddrPort // where the peer itself says it is, from inside the tunnel
-	mapping path.Mapping     // of the NAT in front of the peer, in its own words
-	silent  bool             // none answers
+	machine  *path.Machine // nil until the peer is known as one of our own
+	known    []route
+	told     []netip.AddrPort // where the peer itself says it is, from inside the tunnel
+	mapping  path.Mapping     // of the NAT in front of the peer, in its own words
+	silent   bool             // none answers
+	sprayDue bool             // port prediction waits for one of the NATs to be measured
 }
 
 // route is what a path needs besides its key.

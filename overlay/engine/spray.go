@@ -53,6 +53,8 @@ func (e *Engine) spray(now time.Time, p *peer) {
 	role := path.RoleOf(own.mapping, p.routes.mapping)
 	target := p.predictable(contact)
 	relayed := p.path.relayed()
+	// Too early to tell who would do what: it is begun when both NATs have been measured.
+	p.routes.sprayDue = own.mapping == path.UnknownMapping || p.routes.mapping == path.UnknownMapping
 	p.mu.Unlock()
 	if role == path.NoRole || !target.IsValid() || !relayed {
 		return
@@ -72,6 +74,19 @@ func (e *Engine) spray(now time.Time, p *peer) {
 		s.running = false
 		s.mu.Unlock()
 	})
+}
+
+// sprayLate begins what was put off until both NATs are known, and has the peer begin too.
+func (e *Engine) sprayLate(now time.Time, p *peer, out *outbound) {
+	own := e.ends.Load()
+	p.mu.Lock()
+	due := p.routes.sprayDue && own != nil && path.RoleOf(own.mapping, p.routes.mapping) != path.NoRole
+	p.routes.sprayDue = p.routes.sprayDue && !due
+	p.mu.Unlock()
+	if due {
+		out.inner(now, p, e.endpointsMessage(path.SignalSpray))
+		e.spray(now, p)
+	}
 }
 
 // predictable is the endpoint that a Base observed and the peer itself names: nobody else is ever sprayed. The peer's lock is held.

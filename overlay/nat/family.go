@@ -106,7 +106,7 @@ func (f *family) offered(now time.Time, b Registration) {
 	}
 	byUDP := slices.ContainsFunc(f.m.bases, func(b Registration) bool { return b.Via.IsValid() })
 	switch {
-	case f.mapping == MappingUnknown, f.addresses < 2 && f.fresh(b), !byUDP && !f.silent:
+	case f.mapping == MappingUnknown, f.addresses < 2 && f.fresh(b), !byUDP && !f.silent, f.filtering == FilteringUnknown && alternateOf(b).IsValid():
 		f.want(now, urgentPause)
 	case f.round == nil && f.due.IsZero(): // there was nobody to ask when it was time
 		f.want(now, lazyPause)

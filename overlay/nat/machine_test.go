@@ -268,6 +268,23 @@ func TestUDPBlocked(t *testing.T) {
 	}
 }
 
+// A registration over TCP is good for the mapping only; when it moves to UDP, the filtering is found too.
+func TestTCPFirst(t *testing.T) {
+	s := newSim(t, 1, private, clone(kinds[4].nat), baseX, baseY)
+	for i, b := range []string{baseX, baseY} {
+		s.machine.Registered(s.now, Registration{Base: baseName(i), UDP: []netip.AddrPort{netip.MustParseAddrPort(b + ":5582")}, Alternate: 3478})
+	}
+	s.run(20 * time.Second)
+	if got := s.machine.Result(); got.Kind() != Cone || got.UDPBlocked {
+		t.Fatalf("over TCP: %s", got)
+	}
+	s.register()
+	s.run(40 * time.Second)
+	if got := s.machine.Result(); got.Kind() != PortRestricted {
+		t.Errorf("over UDP: %s", got)
+	}
+}
+
 // A Base that does not answer STUN, or dies during a filter test, spoils nothing.
 func TestDeadBase(t *testing.T) {
 	s := newSim(t, 1, private, &simNAT{mapping: MappingIndependent, filtering: FilteringAddress}, baseX, baseY)

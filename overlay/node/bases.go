@@ -3,13 +3,9 @@ package node
 import (
 	"context"
 	"net/netip"
-	"net/url"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
-
-	"golang.org/x/net/http/httpproxy"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/base/client"
@@ -63,7 +59,7 @@ func (n *Node) openBases() {
 		},
 		Deliver: func(r *client.Relay, inner []byte) { n.engine.Deliver(r, inner) },
 		Notify:  n.baseNews.put,
-		Proxy:   n.proxyFor,
+		Proxy:   n.cfg.ProxyFor,
 		Usable:  func(a netip.Addr) bool { return !n.throughOverlay(a) },
 		LowData: n.cfg.LowData,
 	})
@@ -77,24 +73,6 @@ func (n *Node) sendMain(to netip.AddrPort, b []byte) error {
 	}
 	_, err := s.WriteBatch([]underlay.Message{{Buf: b, Remote: to}})
 	return err
-}
-
-// proxyFor names the HTTP proxy that leads to a Base: the configured one, else that of the environment.
-func (n *Node) proxyFor(host string, port uint16) (*url.URL, error) {
-	switch n.proxySetting() {
-	case "none":
-		return nil, nil
-	case "":
-		return httpproxy.FromEnvironment().ProxyFunc()(&url.URL{Scheme: "https", Host: hostPort(host, port)})
-	}
-	return url.Parse(n.proxySetting())
-}
-
-func hostPort(host string, port uint16) string {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return netip.AddrPortFrom(a, port).String()
-	}
-	return host + ":" + strconv.Itoa(int(port))
 }
 
 // servers are the Bases of the configuration, and the peers that relay and are trusted to.
@@ -199,6 +177,9 @@ func (n *Node) registered(now time.Time, e client.Event) {
 		n.publish(api.EventBase, netip.Addr{}, e.Base.String()+" registered")
 	}
 	r := nat.Registration{Base: e.Base, Alternate: e.AlternatePort}
+	if port := n.udpPortOf(e.Base); !udp && port != 0 && e.Endpoint.IsValid() {
+		r.UDP = []netip.AddrPort{netip.AddrPortFrom(e.Endpoint.Addr(), port)} // where it should have been
+	}
 	if udp {
 		r.UDP, r.Via, r.Observed = []netip.AddrPort{e.Endpoint}, e.Endpoint, e.Observed
 		if e.Hops != unknownHops {
@@ -221,6 +202,16 @@ func (n *Node) registered(now time.Time, e client.Event) {
 	if n.where.home(n.bases.Home()) || moved {
 		n.announceSelf()
 	}
+}
+
+// udpPortOf is the configured UDP port of a Base, 0 if it has none.
+func (n *Node) udpPortOf(base netip.Addr) uint16 {
+	for _, b := range n.cfg.Bases {
+		if b.Address == base {
+			return b.UDP
+		}
+	}
+	return 0
 }
 
 // unknownHops is what a Base says when it cannot tell how far away this node is.
@@ -274,5 +265,3 @@ func (n *Node) apiBases() []api.Base {
 	}
 	return list
 }
-
-func (n *Node) proxySetting() string { return "" }

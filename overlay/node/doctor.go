@@ -14,9 +14,10 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/portmap"
 )
 
-// What a diagnosis of a peer may take: contact is tried, then a probe is sent.
+// What a diagnosis of a peer may take: contact is tried, for less long if nobody has ever heard of the peer, then a probe is sent.
 const (
 	doctorContact = 4 * time.Second
+	doctorLookOut = time.Second // LAN discovery takes no longer
 	doctorProbe   = 2 * time.Second
 )
 
@@ -116,7 +117,11 @@ func (n *Node) examine(ctx context.Context, peer netip.Addr) *doctor.Peer {
 	}
 	if n.mayTalk(peer) == nil {
 		p.Handshake.Tried = true
-		trying, cancel := context.WithTimeout(ctx, doctorContact)
+		patience := doctorContact
+		if len(n.contacts.Candidates(time.Now(), peer)) == 0 && len(n.bases.Status()) == 0 {
+			patience = doctorLookOut
+		}
+		trying, cancel := context.WithTimeout(ctx, patience)
 		if _, err := n.Connect(trying, peer); err == nil {
 			_, _ = n.Ping(ctx, peer, doctorProbe) // an old session says nothing about now; the state tells afterwards
 		}
@@ -161,7 +166,9 @@ func (n *Node) examined(peer netip.Addr, p *doctor.Peer, paths []path.Status) (l
 		list = append(list, c)
 	}
 	for _, e := range n.contacts.Candidates(time.Now(), peer) {
-		if slices.ContainsFunc(list, func(c doctor.Candidate) bool { return c.Endpoint == e && (c.Path == api.PathLAN || c.Path == api.PathDirect) }) {
+		if slices.ContainsFunc(list, func(c doctor.Candidate) bool {
+			return c.Endpoint == e && (c.Path == api.PathLAN || c.Path == api.PathDirect)
+		}) {
 			continue
 		}
 		c := doctor.Candidate{Endpoint: e, Path: api.PathDirect}

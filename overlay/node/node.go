@@ -147,7 +147,7 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	if n.cfg.LANDiscovery {
-		n.lan = lan.New(lan.Config{Identity: n.identity, Excluded: n.cfg.Interface, Sightings: n.sighted, Clones: n.cloned, Log: n.log})
+		n.lan = lan.New(lan.Config{Identity: n.identity, Excluded: n.cfg.Interface, Sightings: n.sighted, Clones: n.cloned, LowData: n.cfg.LowData, Log: n.log})
 	}
 	if n.cfg.PortMapping {
 		n.mapper = portmap.New(portmap.Config{

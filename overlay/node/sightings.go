@@ -72,8 +72,8 @@ func (n *Node) learn(address netip.Addr, s lan.Sighting) {
 	}
 }
 
-// cloneMemory is how long a clone is believed to be there after the last alarm; LAN discovery repeats it every minute while it is.
-const cloneMemory = 5 * time.Minute
+// cloneMemory is how long a clone is believed to be there after the last alarm.
+const cloneMemory = lan.CloneMemory
 
 // clones ends the warnings of clones that are not seen any more.
 type clones struct {

@@ -14,14 +14,14 @@ func FuzzMachine(f *testing.F) {
 	f.Add(uint64(2), []byte("\x00\x10\x20\x01\x05\x03\x44\x03\x44\x03\x99\x08\x01\x09\x02\x0a\x33"))
 	for seed := range uint64(6) {
 		r := rand.New(rand.NewPCG(seed, 9))
-		b := make([]byte, 1500)
+		b := make([]byte, 500)
 		for i := range b {
 			b[i] = byte(r.Uint32())
 		}
 		f.Add(seed, b)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, script []byte) {
-		if len(script) > 1<<12 {
+		if len(script) > 512 {
 			return
 		}
 		newModel(t, seed).play(script)
@@ -118,7 +118,13 @@ func (m *model) play(script []byte) {
 			m.m.Traffic(m.now)
 			m.stir(probeAfter)
 		case 10:
-			m.m.LinksChanged(m.now, func(k Key) bool { return k.Carrier == c.Carrier && arg%2 == 0 })
+			m.m.LinksChanged(m.now, func(k Key) bool {
+				lost := k.Carrier == c.Carrier && arg%2 == 0
+				if lost && m.enabled {
+					delete(m.proven, k)
+				}
+				return lost
+			})
 		case 11:
 			m.m.Signaled(m.now, Signal(arg%5))
 			m.stir(settleFor)

@@ -89,6 +89,8 @@ func (m *Machine) Enable(now time.Time, on bool) {
 	}
 	if m.until > t {
 		m.begin(t)
+	} else {
+		m.choose(t)
 	}
 }
 
@@ -170,7 +172,12 @@ func (m *Machine) Arrived(now time.Time, key Key, kind Kind) {
 	if tr := m.last; tr != nil && t < tr.arrived.add(arrivalGrain) && tr.key == key {
 		return
 	}
-	if tr := m.came(t, key, kind); tr != nil && m.enabled && tr.state != Alive {
+	tr := m.came(t, key, kind)
+	if tr == nil || !m.enabled || tr.state == Alive {
+		return
+	}
+	// A dead path by which data arrives may be alive again, or dead in our direction only.
+	if tr.state != Dead || tr.probed.add(time.Second) <= t {
 		m.hasten(t, tr)
 	}
 }

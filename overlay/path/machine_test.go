@@ -451,6 +451,74 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// TestMoved: a peer that lost its path has our direct ones doubted, and what it came by used until they answer.
+func TestMoved(t *testing.T) {
+	d, relay, second := direct("192.0.2.1:1"), relayBy("base"), relayBy("other")
+	alive := true
+	reply := func(p Probe) time.Duration {
+		if p.Key == d.Key && !alive {
+			return 0
+		}
+		return 20 * time.Millisecond
+	}
+	for _, alive = range []bool{true, false} {
+		answers := alive
+		alive = true
+		l := newLab(t, relay, second, d)
+		l.m.Proved(l.now, d.Key, Direct, 0)
+		l.pass(5*time.Second, reply)
+		if l.best() != d.Key {
+			t.Fatal("not direct")
+		}
+		alive = answers
+		n := len(l.out)
+		l.m.Asked(l.now, second.Key, RelayUDP, FlagSelected|FlagMoved)
+		l.poll()
+		if l.best() != second.Key {
+			t.Error("not on the path that the peer came by")
+		}
+		if len(l.out) == n || l.out[n].Key != d.Key && l.out[n+1].Key != d.Key {
+			t.Errorf("the doubtful path was not probed at once: %+v", l.out[n:])
+		}
+		l.pass(time.Second, reply)
+		if (l.best() == d.Key) != answers {
+			t.Errorf("answers %v, on %v", answers, l.best())
+		}
+	}
+}
+
+// TestFlags: probes say which path is selected, and that one was lost.
+func TestFlags(t *testing.T) {
+	d, relay := direct("192.0.2.1:1"), relayBy("base")
+	reply := func(Probe) time.Duration { return 20 * time.Millisecond }
+	l := newLab(t, relay, d)
+	l.m.Proved(l.now, d.Key, Direct, 0)
+	l.pass(2*time.Second, reply)
+	l.out = nil
+	l.pass(20*time.Second, reply)
+	for _, p := range l.out {
+		if want := p.Key == d.Key; (p.Flags&FlagSelected != 0) != want || p.Flags&FlagMoved != 0 {
+			t.Errorf("flags %d of a %v probe", p.Flags, p.Kind)
+		}
+	}
+	l.m.LinksChanged(l.now, func(k Key) bool { return k == d.Key })
+	l.out = nil
+	l.pass(time.Second, reply)
+	for _, p := range l.out {
+		if p.Flags&FlagMoved == 0 {
+			t.Error("a probe does not tell that the path was lost")
+		}
+	}
+	l.pass(4*time.Second, reply)
+	l.out = nil
+	l.pass(2*time.Second, reply)
+	for _, p := range l.out {
+		if p.Flags&FlagMoved != 0 {
+			t.Error("tells it for ever")
+		}
+	}
+}
+
 // TestStock: a peer that answers no probes is followed as WireGuard does, and never probed.
 func TestStock(t *testing.T) {
 	l := &lab{t: t, m: New(rand.NewPCG(1, 2)), now: epoch}

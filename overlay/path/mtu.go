@@ -11,7 +11,7 @@ const (
 	maxMTU   = 9000
 	// closeEnough ends the search.
 	closeEnough = 16
-	searchSteps = 6
+	searchSteps = 8
 
 	sizeTimeout    = 250 * time.Millisecond
 	sizeTries      = 2                // so many losses, while small probes are answered, make a size too large

@@ -37,8 +37,8 @@ func TestMTUSearch(t *testing.T) {
 		{Direct, 9000, 1500, 1500, time.Second},
 		{Direct, 9000, 4000, 3800, 12 * time.Second},
 		{Direct, 100000, 9000, 9000, time.Second},
-		{LAN, 1500, 1500, 1500, 100 * time.Millisecond},
-		{LAN, 9000, 9000, 9000, 100 * time.Millisecond},
+		{LAN, 1500, 1500, 1500, 300 * time.Millisecond},
+		{LAN, 9000, 9000, 9000, 300 * time.Millisecond},
 		{LAN, 9000, 1500, 1500, 5 * time.Second}, // a switch without jumbo frames
 		{RelayUDP, 1500, 1400, 1400, time.Second},
 		{RelayTCP, 1500, 1500, 1500, time.Second},

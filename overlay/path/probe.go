@@ -17,7 +17,7 @@ const (
 
 	earlyInterval = 300 * time.Millisecond // of a path just proved, until its RTT is known by a few samples
 	warmInterval  = 10 * time.Second       // of the relay that would be fallen back to
-	lossyInterval = time.Second            // of the same, when the selected path loses much
+	lossyInterval = time.Second            // of the next best, when the selected path loses much
 	leftInterval  = 2 * time.Second        // of a path left for its loss
 	otherDirect   = 15 * time.Second
 	otherRelay    = 30 * time.Second
@@ -127,11 +127,10 @@ func (m *Machine) interval(tr *track) time.Duration {
 		interval = leftInterval
 	case tr.samples < enoughSamples && tr.state == Alive:
 		return earlyInterval
+	case m.lossy() && tr == m.pick(m.best):
+		interval = lossyInterval
 	case tr.kind.Relayed() && tr == m.relay(m.relayInUse()):
 		interval = warmInterval
-		if m.lossy() {
-			interval = lossyInterval
-		}
 	case tr.kind.Relayed():
 		interval = otherRelay
 	default:
@@ -352,22 +351,25 @@ func (m *Machine) Poll(now time.Time) (Output, bool) {
 	}
 	m.dirty = true
 	for m.work != nil {
-		if m.best != nil && m.best.due.passed(t) {
-			// The path in use goes first.
-		} else if tr := m.opener(); tr != nil {
-			if m.tokens.ready(probeBurst, time.Second/probeRate) > t {
-				break
+		ready := m.tokens.ready(probeBurst, time.Second/probeRate) <= t
+		// The path in use goes first.
+		if !ready || m.best == nil || !m.best.due.passed(t) {
+			if tr := m.opener(); tr != nil {
+				if !ready {
+					break
+				}
+				tr.flags &^= opening
+				if m.permitted(t, tr) {
+					return Output{Probe: m.launch(t, tr, 0, m.ttl, true)}, true
+				}
+				continue
 			}
-			tr.flags &^= opening
-			if m.permitted(t, tr) {
-				return Output{Probe: m.launch(t, tr, 0, m.ttl, true)}, true
+			if s := m.signal(t); s != NoSignal {
+				return Output{Signal: s}, true
 			}
-			continue
-		} else if s := m.signal(t); s != NoSignal {
-			return Output{Signal: s}, true
 		}
 		tr, size := m.urgent(t)
-		if tr == nil || m.tokens.ready(probeBurst, time.Second/probeRate) > t {
+		if tr == nil || !ready {
 			break
 		}
 		if size == 0 {
@@ -471,14 +473,21 @@ func (m *Machine) soonest() instant {
 		if tr.due != 0 {
 			earlier(max(tr.due, ready, 1))
 		}
-		if tr.is(opening) {
-			earlier(max(ready, 1))
-		}
 		earlier(tr.avoid)
 	}
 	if s := &w.search; s.at != 0 {
 		earlier(max(s.at, ready, 1))
 	}
-	earlier(w.round.soonest())
+	r := &w.round
+	earlier(r.next)
+	switch {
+	case !r.pending():
+		earlier(r.deadline)
+		earlier(r.spray)
+	case m.opener() != nil:
+		earlier(max(ready, 1))
+	default:
+		earlier(1) // the signal
+	}
 	return next
 }

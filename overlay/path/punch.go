@@ -40,18 +40,8 @@ type round struct {
 	began    instant // last round, ours or the peer's
 }
 
-func (r *round) soonest() instant {
-	next := r.next
-	for _, t := range [...]instant{r.deadline, r.spray} {
-		if t != 0 && (next == 0 || t < next) {
-			next = t
-		}
-	}
-	if r.phase == offering || r.phase == answering {
-		next = 1
-	}
-	return next
-}
+// pending reports whether openers and then a signal are to go out.
+func (r *round) pending() bool { return r.phase == offering || r.phase == answering }
 
 // punchable reports whether a path might be had by punching.
 func punchable(tr *track) bool { return tr.kind == Direct && tr.state != Alive }
@@ -107,11 +97,11 @@ func (m *Machine) open() (any bool) {
 
 // opener returns a path that an opener is due to; nil if there is none.
 func (m *Machine) opener() *track {
-	if p := m.work.round.phase; p != offering && p != answering {
+	if !m.work.round.pending() {
 		return nil
 	}
 	for _, tr := range m.tracks {
-		if tr.is(opening) {
+		if tr.is(opening) && punchable(tr) {
 			return tr
 		}
 	}
@@ -147,10 +137,10 @@ func (m *Machine) signal(t instant) Signal {
 func (m *Machine) full(t instant) {
 	r := &m.work.round
 	for _, tr := range m.tracks {
+		tr.flags &^= opening
 		if !punchable(tr) {
 			continue
 		}
-		tr.flags &^= opening
 		if tr != m.best {
 			tr.state = Untried
 		}

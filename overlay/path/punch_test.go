@@ -32,14 +32,6 @@ func nameOf(k *natKind) string {
 	return k.name
 }
 
-// outermost is the NAT that the other side's datagrams meet first.
-func outermost(k *natKind) *natKind {
-	for k != nil && k.outer != nil {
-		k = k.outer
-	}
-	return k
-}
-
 func dependent(k *natKind) bool {
 	for ; k != nil; k = k.outer {
 		if k.mapping != endpointIndependent {
@@ -96,6 +88,9 @@ func TestPunch(t *testing.T) {
 				w.run(30*time.Second, nil)
 				if !direct() {
 					t.Errorf("fell back to %v and %v", x.kindNow(), y.kindNow())
+				}
+				if x.gap > 100*time.Millisecond || y.gap > 100*time.Millisecond {
+					t.Errorf("traffic stopped for %v, %v", x.gap, y.gap)
 				}
 			})
 		}

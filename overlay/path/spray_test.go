@@ -106,7 +106,7 @@ func TestSprayHard(t *testing.T) {
 // TestOdds compares the odds of field measurements (50 probes a second: 45 % after 3 s, 86 % after 10 s, 95 % after 15 s, 99.9 % after 35 s) and those
 // stated for our rate with what the machine's ports meet.
 func TestOdds(t *testing.T) {
-	const trials = 4000
+	const trials = 20000
 	random := rand.New(rand.NewPCG(5, 6))
 	marks := []int{150, 500, 750, 1750, 3 * SprayRate, 5 * SprayRate, 10 * SprayRate}
 	met := make([]int, len(marks))
@@ -132,7 +132,7 @@ func TestOdds(t *testing.T) {
 	for i, want := range []float64{0.45, 0.86, 0.95, 0.999, 0.908, 0.981, 0.9996} {
 		got := float64(met[i]) / trials
 		t.Logf("%4d probes: %.4f", marks[i], got)
-		if sigma := math.Sqrt(want * (1 - want) / trials); math.Abs(got-want) > 4*sigma+0.006 {
+		if sigma := math.Sqrt(want * (1 - want) / trials); math.Abs(got-want) > 4*sigma+0.005 {
 			t.Errorf("%d probes meet with %.4f, want %.4f", marks[i], got, want)
 		}
 	}

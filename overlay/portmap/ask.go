@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"time"
 
@@ -46,7 +47,11 @@ func (r *router) find(ctx context.Context, port uint16, suggest netip.AddrPort) 
 	} else if err != nil && !isRefusal(err) && r.gateway.Addr.Is4() {
 		outcomes[1].note(err) // was asked at the same time
 	}
-	if err == nil || !r.gateway.Addr.Is4() || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil {
+		return g, outcomes, err
+	}
+	r.port = 0 // if it did map and its answers were lost, the mapping ends with its lifetime
+	if !r.gateway.Addr.Is4() {
 		return g, outcomes, err
 	}
 	g, upnp := r.igd.find(ctx, port, suggest.Port())
@@ -113,7 +118,7 @@ func (r *router) mapPCP(ctx context.Context, port uint16, suggest netip.AddrPort
 		return grant{}, a, refuse(pcpRefusals, a.result)
 	case lifetime == 0:
 		return grant{}, a, nil
-	case a.lifetime == 0 || a.external.Port() == 0:
+	case a.lifetime == 0 || a.external.Port() == 0 || a.external.Addr().Is4() != r.gateway.Addr.Is4():
 		return grant{}, a, &refusal{"the router granted nothing"}
 	}
 	return grant{protocol: PCP, internal: port, external: a.external, lifetime: time.Duration(a.lifetime) * time.Second,
@@ -178,6 +183,9 @@ func (r *router) check(ctx context.Context, held grant) (server uint32, timed bo
 }
 
 func (r *router) clear(ctx context.Context) {
+	// At the same time, because either may take all there is.
+	var upnp sync.WaitGroup
+	upnp.Go(func() { r.igd.clear(ctx) })
 	if r.port != 0 {
 		if r.open == pcpVersion {
 			_, _, _ = r.mapPCP(ctx, r.port, netip.AddrPort{}, 0, nil)
@@ -186,7 +194,7 @@ func (r *router) clear(ctx context.Context) {
 		}
 		r.port = 0
 	}
-	r.igd.clear(ctx)
+	upnp.Wait()
 }
 
 var errSilent = errors.New("no answer")

@@ -5,7 +5,7 @@
 // A [Mapper] has one worker per [Gateway], which is a pair of a router and the address that this host has towards it. A
 // worker looks for a protocol once, keeps to it, renews at half life, looks in between whether the router forgot, and asks
 // rarely and ever more rarely where nobody answers. When a worker decides what is in worker.go and runs in virtual time in
-// the tests; what it says is in the codecs pcp.go, natpmp.go and ssdp.go; files that do I/O are ask.go, igd.go, announce.go
+// the tests; what it says is in the codecs pcp.go, natpmp.go and ssdp.go; files that do I/O are ask.go, igd.go, http.go, announce.go
 // and gateway.go.
 //
 // # Who is believed

@@ -56,6 +56,7 @@ type fakePCP struct {
 	epoch   uint32
 	result  byte                  // of the next MAP
 	taken   uint16                // a port that is given away
+	lose    int                   // answers that are lost first
 	deaf    int                   // requests that are lost first
 	forge   func([]byte) [][]byte // what else comes, before the answer
 	mapped  map[uint16]netip.AddrPort
@@ -112,6 +113,10 @@ func (f *fakePCP) reply(b []byte) [][]byte {
 	var all [][]byte
 	if f.forge != nil {
 		all = f.forge(answer)
+	}
+	if f.lose > 0 {
+		f.lose--
+		return all
 	}
 	return append(all, answer)
 }

@@ -26,6 +26,9 @@ const (
 	maxTries    = 6         // with other ports or lease times, for one mapping
 	httpTimeout = 5 * time.Second
 
+	// igdTimeout bounds all questions of one attempt to map.
+	igdTimeout = 30 * time.Second
+
 	// description is what the mapping is called in the router's lists.
 	description = "hnet"
 )
@@ -60,6 +63,8 @@ func newIGD(g Gateway) *igd {
 
 // find looks for the device and maps.
 func (c *igd) find(ctx context.Context, port, suggest uint16) (grant, error) {
+	ctx, cancel := context.WithTimeout(ctx, igdTimeout)
+	defer cancel()
 	locations, err := search(ctx, c.gateway, c.gap)
 	if err != nil {
 		return grant{}, err
@@ -76,6 +81,8 @@ func (c *igd) find(ctx context.Context, port, suggest uint16) (grant, error) {
 // renew maps again, by the service that is known or, if that does not answer, by one searched anew: a router that restarts may
 // have moved it.
 func (c *igd) renew(ctx context.Context, held grant) (grant, error) {
+	ctx, cancel := context.WithTimeout(ctx, igdTimeout)
+	defer cancel()
 	g, err := c.add(ctx, held.internal, held.external.Port())
 	if err == nil || isRefusal(err) || ctx.Err() != nil {
 		return g, err

@@ -91,11 +91,11 @@ type house struct {
 	*lab.Lab
 	router       *lab.Router
 	inside, peer *lab.Host
-	config       string
+	program      string
 }
 
 const (
-	outerAddr = "20.0.0.1" // no address of the Internet would do: miniupnpd knows them
+	outerAddr = "20.0.0.1" // not one for documentation: miniupnpd maps nothing on an address that is not of the Internet
 	peerAddr  = "20.0.0.2"
 	rules     = `
 table inet filter {
@@ -120,23 +120,27 @@ table inet filter {
 func newHouse(t *testing.T, options string) *house {
 	t.Helper()
 	l := lab.New(t)
-	if _, err := exec.LookPath("miniupnpd"); err != nil {
+	program, err := exec.LookPath("miniupnpd")
+	if err != nil {
+		program, err = exec.LookPath("/usr/sbin/miniupnpd") // not in everybody's PATH
+	}
+	if err != nil {
 		if os.Getenv("HNET_LAB") == "required" {
 			t.Fatal("miniupnpd is missing: install miniupnpd-nftables: ", err)
 		}
 		t.Skip("miniupnpd is missing: install miniupnpd-nftables: ", err)
 	}
-	h := &house{Lab: l, router: l.Router("router"), inside: l.Host("inside"), peer: l.Host("peer")}
+	h := &house{Lab: l, program: program, router: l.Router("router"), inside: l.Host("inside"), peer: l.Host("peer")}
 	l.LAN(lab.Link{}, h.router, h.inside)
 	l.LAN(lab.Link{}, h.router, h.peer, lab.IPv6Only)
 	h.router.Run(t, "ip", "address", "add", outerAddr+"/24", "dev", "lan1")
 	h.peer.Run(t, "ip", "address", "add", peerAddr+"/24", "dev", "lan0")
 	h.router.Rules(t, rules)
-	h.config = h.router.Path("/run/miniupnpd.conf")
+	config := h.router.Path("/run/miniupnpd.conf")
 	text := "ext_ifname=lan1\nlistening_ip=lan0\nsecure_mode=yes\nsystem_uptime=no\nnotify_interval=60\n" +
 		"uuid=00000000-0000-0000-0000-000000000000\n" + options +
 		"\nallow 1024-65535 10.0.0.0/8 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"
-	if err := os.WriteFile(h.config, []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -145,7 +149,7 @@ func newHouse(t *testing.T, options string) *house {
 // serve starts miniupnpd on the router.
 func (h *house) serve(t *testing.T) *lab.Process {
 	t.Helper()
-	p := h.router.Start(t, "miniupnpd", "-d", "-f", "/run/miniupnpd.conf", "-P", "/run/miniupnpd.pid")
+	p := h.router.Start(t, h.program, "-d", "-f", "/run/miniupnpd.conf", "-P", "/run/miniupnpd.pid")
 	p.WaitLine("(?i)listening (on|for)", 10*time.Second)
 	return p
 }

@@ -29,7 +29,7 @@ const removal = 900 * time.Millisecond
 type Gateway struct {
 	Addr      netip.Addr // the router; a link-local address has the interface's name as zone
 	Local     netip.Addr // our address that it maps to: for IPv6 a global one
-	Interface string     // the device the route leaves through
+	Interface string     // the device the route leaves through; without it nothing is searched by multicast
 }
 
 // Mapping is a port of a router that leads to ours.
@@ -86,7 +86,7 @@ type Report struct {
 
 // Config is what a [Mapper] needs.
 type Config struct {
-	// Port returns our UDP port, 0 while there is none.
+	// Port returns our UDP port, 0 while there is none. It must be safe for concurrent use.
 	Port func() uint16
 	// Gateways lists the routers. nil stands for DefaultGateways(Excluded).
 	Gateways func() ([]Gateway, error)

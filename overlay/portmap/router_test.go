@@ -293,6 +293,60 @@ func TestUPnPSpecial(t *testing.T) {
 	}
 }
 
+// TestUPnPRemoval: the mapping is removed though port 5351 of the router is a hole.
+func TestUPnPRemoval(t *testing.T) {
+	t.Parallel()
+	f, r := startIGD(t)
+	serve(t, f.gateway, serverPort, func([]byte) [][]byte { return nil })
+	if _, outcomes, err := r.find(t.Context(), 5582, none); err != nil || results(outcomes) != [3]Result{NoAnswer, NoAnswer, Found} {
+		t.Fatalf("%+v, %v", outcomes, err)
+	}
+	r.clear(t.Context())
+	f.set(func() {
+		if len(f.entries) != 0 {
+			t.Errorf("left %v", f.entries)
+		}
+	})
+}
+
+// TestEnd: a router that went silent does not hold up the end, and a question on its way when the end comes is undone.
+func TestEnd(t *testing.T) {
+	t.Parallel()
+	for name, deaf := range map[string]int{"silent": 1 << 30, "asked just now": 0} {
+		f := &fakePCP{outer: address("20.0.0.1")}
+		g := loopback(t)
+		heard := make(chan struct{}, 100)
+		serve(t, g, serverPort, func(b []byte) [][]byte {
+			all := f.reply(b)
+			heard <- struct{}{}
+			return all
+		})
+		if name == "asked just now" {
+			f.lose = 1
+		}
+		m := New(Config{Port: func() uint16 { return 5582 }, Gateways: func() ([]Gateway, error) { return []Gateway{g}, nil }})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- m.Run(ctx) }()
+		<-heard
+		f.set(func() { f.deaf = deaf })
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal(name, ": Run does not end")
+		}
+		f.set(func() {
+			if deaf == 0 && len(f.mapped) != 0 {
+				t.Errorf("%s: left %v", name, f.mapped)
+			}
+		})
+	}
+}
+
 // TestUPnPMoves: a router that restarted describes itself elsewhere.
 func TestUPnPMoves(t *testing.T) {
 	t.Parallel()

@@ -22,6 +22,7 @@ func main() {
 	only := flag.String("run", "", "try only pairs that match this `regexp`, as in the table; nothing is written then")
 	parallel := flag.Int("parallel", 4, "pairs at once")
 	verbose := flag.Bool("v", false, "the programs' output of pairs that are not as required")
+	flag.StringVar(&logLevel, "log", logLevel, "hnetd's log `level`, for -v")
 	flag.Parse()
 	if why := lab.Missing(); why != "" {
 		fmt.Fprintln(os.Stderr, "natmatrix: no network namespaces here:", why)
@@ -80,7 +81,7 @@ func tryAll(all []Pair, parallel int, verbose bool) []Result {
 				code := lab.Program(all[i].String(), func(t lab.TB) {
 					try(t, all[i], r)
 					if verbose && r.Fail() != "" {
-						t.Errorf("%v: %s", r.Pair, r.Fail())
+						t.Errorf("%v: %s; behind %q and %q; the daemon says: %s", r.Pair, r.Fail(), r.NATA, r.NATB, r.Diagnosis)
 					}
 				})
 				if code != 0 && r.Fail() == "" {

@@ -20,7 +20,8 @@ real hnetd and hnet_base and fails if a pair is not as required; ` + "`go test .
 
 **Required** of all pairs: connected. Direct both ways besides, of every pair that shares an address family, passes UDP, and in which one side at
 least has a port that does not depend on the destination, or can have one mapped: within 3 s, or within 40 s where the other side is symmetric,
-because its port has to be guessed. Times count from when each had the other on its whitelist.
+because its port has to be guessed. Times count from when the second robot is told to whitelist the first. Round trips are 20 ms between the robots
+and 10 ms to the Base.
 
 `
 

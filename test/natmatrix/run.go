@@ -19,10 +19,16 @@ const (
 	relayedWatch  = 4 * time.Second  // how long a pair is watched of which no direct path is expected
 	guessWatch    = 20 * time.Second // the same where both sides' ports would have to be guessed
 	grace         = 5 * time.Second  // a direct path that is late is still timed
-	poll          = 25 * time.Millisecond
+	poll          = 20 * time.Millisecond
+
+	// accessDelay is what each site's access link adds each way. Robot to robot and back is 20 ms, to the Base and back 10 ms.
+	accessDelay = 5 * time.Millisecond
 )
 
-// Result is what came of a pair. Times count from when each had the other on its whitelist, both being registered with the Base.
+// logLevel is hnetd's.
+var logLevel = "info"
+
+// Result is what came of a pair. Times count from when the second one is told to whitelist the first, both being registered with the Base.
 type Result struct {
 	Pair
 	Connected bool
@@ -94,30 +100,28 @@ func try(t lab.TB, p Pair, result *Result) {
 	a, b := deploy(r, p)
 	a.registered(r)
 	b.registered(r)
-	fleet.Trust(a.Robot, b.Robot)
+	b.trust(r, a)
 	began := time.Now()
-	ping := a.Start(r, "ping", "-n", "-6", "-i", "0.1", b.Address.String())
-	result.watch(r, a, b, ping, began)
+	a.trust(r, b)
+	result.watch(r, a, b, began)
 	result.NATA, result.NATB = a.status(r).NAT, b.status(r).NAT
 	if result.Direct == 0 {
 		result.Diagnosis = a.diagnose(b)
 	}
-	ping.Stop()
 }
 
 // watch times the first answer and the direct path.
-func (r *Result) watch(t lab.TB, a, b *robot, ping *lab.Process, began time.Time) {
+func (r *Result) watch(t lab.TB, a, b *robot, began time.Time) {
+	// Ends with the first answer. The second one goes on, so that there is traffic, and says nothing on its way.
+	ping := a.Start(t, "ping", "-n", "-6", "-i0.1", "-c1", fmt.Sprintf("-w%d", connectLimit/time.Second), b.Address.String())
 	answered := make(chan time.Duration, 1)
 	go func() {
-		for ping.Output() == "" || !answer.MatchString(ping.Output()) {
-			select {
-			case <-ping.Done():
-				return
-			case <-time.After(poll):
-			}
+		<-ping.Done()
+		if answer.MatchString(ping.Output()) {
+			answered <- time.Since(began)
 		}
-		answered <- time.Since(began)
 	}()
+	defer a.Start(t, "ping", "-q", "-n", "-6", "-i0.1", b.Address.String()).Stop()
 	want := r.requirement()
 	limit := want.Direct + grace
 	switch {
@@ -174,9 +178,13 @@ func deploy(t lab.TB, p Pair) (a, b *robot) {
 	case sameCarrier:
 		siteB = n.Site("site-b", p.B, internet.BehindCarrierOf(siteA))
 	}
+	siteA.Access.Set(lab.Link{Delay: accessDelay})
+	if siteB.Access != siteA.Access {
+		siteB.Access.Set(lab.Link{Delay: accessDelay})
+	}
 	hostA, hostB := siteA.Host("robot-a"), siteB.Host("robot-b")
 	base := fleet.StartBase(t, host.Host)
-	configuration := fmt.Sprintf("bases:\n  - {host: base1, address: '%s'}\n", base.Address)
+	configuration := fmt.Sprintf("bases:\n  - {host: base1, address: '%s'}\nlog_level: %s\n", base.Address, logLevel)
 	start := func(h *internet.Host) *robot {
 		return &robot{fleet.Start(t, h.Host, configuration), api.NewClient(h.Path("/run/hnet/hnetd.sock"))}
 	}
@@ -195,6 +203,15 @@ func (r *robot) status(t lab.TB) api.Status {
 		t.Fatalf("%s: %v", r.Name(), err)
 	}
 	return s
+}
+
+func (r *robot) trust(t lab.TB, other *robot) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), connectLimit)
+	defer cancel()
+	if _, err := r.api.WhitelistAdd(ctx, api.WhitelistAdd{Address: other.Address, Hostname: other.Name()}); err != nil {
+		t.Fatalf("%s: %v", r.Name(), err)
+	}
 }
 
 // registered waits until a Base has registered the robot.

@@ -93,7 +93,7 @@ func (a *app) diagnosisText(d api.Diagnosis) string {
 		out.WriteString("\n")
 	}
 	if d.Cause == "" {
-		out.WriteString("Nothing is wrong.\n")
+		out.WriteString("Nothing wrong was found.\n")
 		return out.String()
 	}
 	out.WriteString(bold.paint("Cause:", colour) + " " + printable(d.Cause) + "\n")

@@ -32,7 +32,7 @@ func well() api.Diagnosis {
 	return api.Diagnosis{Checks: []api.Check{
 		{Name: "network", Status: api.CheckOK, Detail: "IPv4 and IPv6"},
 		{Name: "port_mapping", Status: api.CheckSkip, Detail: "off"},
-		{Name: "base:" + base.Address().String(), Status: api.CheckOK, Detail: "Base 198.51.100.7 by udp, 23ms"},
+		{Name: "base:" + base.Address().String(), Status: api.CheckOK, Detail: "Base 198.51.100.7 by udp, 23.0 ms"},
 	}}
 }
 

@@ -64,7 +64,7 @@ type base struct {
 	warm      bool      // it was, and is registered
 	keep      bool      // it shall be registered
 	until     time.Time // a peer is looked for there
-	notBefore time.Time // it drains
+	notBefore time.Time // it drains, or is lost again and again
 	leaveAt   time.Time // it drains, and is left then if others are registered; zero = it does not
 	doubted   bool      // the last plan did without it
 
@@ -143,7 +143,7 @@ func (b *base) resolvedTo(now time.Time, addrs []netip.Addr, err error) {
 		b.stale = true
 		return
 	}
-	b.dnsFails, b.resolvable = 0, now.Add(resolveAgain)
+	b.dnsFails, b.stale, b.resolvable = 0, false, now.Add(resolveAgain)
 	fresh := len(b.resolved) == 0 || !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(b.resolved, a) })
 	b.resolved = addrs[:min(len(addrs), maxEndpoints)]
 	if fresh && b.cur == nil {
@@ -169,9 +169,7 @@ func (b *base) answered(now time.Time, rtt time.Duration, tcp bool, from netip.A
 	} else {
 		b.measure(rtt)
 	}
-	if b.failures > 0 && b.flaps == 0 {
-		b.failures = 0
-	}
+	b.failures = 0
 	b.byTCP, b.err = tcp, ""
 	if !tcp {
 		b.good, b.preferTCP = from, false
@@ -313,10 +311,17 @@ func (b *base) lost(now time.Time, why string, failed bool) {
 	} else {
 		b.flaps = 0
 	}
-	if b.failures = b.flaps; b.failures > 0 || failed {
+	if b.flaps > 1 {
+		// Two with one identity, say, take the registration from each other.
+		b.notBefore = later(b.notBefore, now.Add(b.m.jitter(min(backoffFirst<<min(b.flaps-1, 6), backoffMax))))
+	}
+	if failed {
 		b.fails(now)
 	}
-	b.leaveAt = time.Time{}
+	if !b.leaveAt.IsZero() {
+		// It drained, and has ended now: the next one may be there at once.
+		b.leaveAt, b.notBefore = time.Time{}, now.Add(b.m.jitter(backoffFirst))
+	}
 	b.cancel()
 }
 
@@ -350,7 +355,7 @@ func (b *base) drain(now time.Time, in time.Duration) {
 		return
 	}
 	b.leaveAt = now.Add(min(in/2, drainGrace))
-	b.notBefore = now.Add(b.m.jitter(in + drainGrace))
+	b.notBefore = now.Add(in + b.m.jitter(backoffFirst))
 	b.err = "the Base is about to end"
 }
 

@@ -73,6 +73,7 @@ type machine struct {
 	rand  *rand.Rand
 	never time.Time
 	out   []action
+	ticks int // ever
 
 	bases         []*base // in order of the configuration
 	conns         map[uint64]*base
@@ -453,6 +454,10 @@ func (m *machine) frame(now time.Time, dial uint64, payload []byte) {
 		a.cookie(now, payload, a.endpoint)
 	case t == wire.TypeWelcome && a != nil && a.dial == dial:
 		a.welcome(now, payload, a.endpoint)
+	case t == wire.TypeUnknown:
+		if u, err := wire.ParseUnknown(payload); err == nil && b.cur != nil && b.cur.dial == dial && b.cur.welcome.Session == u.Session {
+			b.unknown(now, u)
+		}
 	case t == wire.TypeBaseControl:
 		for _, r := range []*registration{b.cur, b.old} {
 			if r != nil && r.dial == dial {
@@ -497,6 +502,7 @@ func (m *machine) resolved(now time.Time, a netip.Addr, host string, addrs []net
 
 // tick does what is due.
 func (m *machine) tick(now time.Time) {
+	m.ticks++
 	m.sweep(now)
 	for _, b := range m.bases {
 		b.tick(now)

@@ -80,7 +80,7 @@ func (s *simulation) run(d time.Duration) {
 	s.now = end
 }
 
-// until lets virtual time pass until done, but no longer than the limit, and returns how long it took, to the millisecond.
+// until lets virtual time pass until done, but no longer than the limit, and returns how long it took, to the millisecond or a 10,000th of the limit.
 func (s *simulation) until(limit time.Duration, what string, done func() bool) time.Duration {
 	s.t.Helper()
 	start := s.now
@@ -88,7 +88,7 @@ func (s *simulation) until(limit time.Duration, what string, done func() bool) t
 		if s.now.Sub(start) >= limit {
 			s.t.Fatalf("%s: not within %v", what, limit)
 		}
-		s.run(time.Millisecond)
+		s.run(max(time.Millisecond, limit/10_000))
 	}
 	return s.now.Sub(start)
 }
@@ -163,6 +163,14 @@ func (d *simNode) servers(bases ...*simBase) {
 	}
 	d.m.setServers(d.s.now, list)
 	d.turn()
+}
+
+// calm fails the test if the machine was ticked more often than it arrives or sends something, which would be a spin.
+func (d *simNode) calm(since, limit int) {
+	d.s.t.Helper()
+	if n := d.m.ticks - since; n > limit {
+		d.s.t.Errorf("%d ticks, %d at most", n, limit)
+	}
 }
 
 // turn does what Run does.
@@ -351,6 +359,7 @@ type simBase struct {
 	garbage  bool // answers with noise
 	rate     uint32
 	seen     map[wire.Type]int
+	out      func(p []byte, to netip.AddrPort, conn *simConn) // in place of the simulated network
 }
 
 type simClient struct {
@@ -424,6 +433,10 @@ func (b *simBase) send(p []byte, to netip.AddrPort, conn *simConn) {
 		for i := 1; i < len(p); i++ {
 			p[i] ^= byte(b.s.random.Uint32())
 		}
+	}
+	if b.out != nil {
+		b.out(p, to, conn)
+		return
 	}
 	if conn == nil {
 		b.s.cross(b.delay, func() { b.s.receive(p, b.addr, to) })

@@ -179,7 +179,7 @@ func (s *stream) read(relayed func(b []byte), control func(b []byte)) error {
 			switch wire.TypeOf(b) {
 			case wire.TypeRelayed:
 				relayed(b)
-			case wire.TypeCookie, wire.TypeWelcome, wire.TypeBaseControl:
+			case wire.TypeCookie, wire.TypeWelcome, wire.TypeBaseControl, wire.TypeUnknown:
 				select {
 				case s.slot <- struct{}{}:
 					control(append([]byte(nil), b...))

@@ -102,18 +102,37 @@ func (e *egress) congest(now int64) { e.congested.Store(now + int64(congestion))
 
 // queue takes a copy of a train that a client sent; false = no room for it.
 func (e *egress) queue(sender *client, to *route, b []byte, segment int, tos byte) bool {
-	t := train{to, copied(b), segment, tos}
 	e.mu.Lock()
-	ok := e.trains.push(sender, len(b), t)
+	ok := e.push(&forward{sender, to, b, segment, tos})
+	e.mu.Unlock()
 	if ok {
-		e.backlog.Add(1)
+		e.signal()
+	}
+	return ok
+}
+
+// queueAll is queue for several trains; it returns how many had no room.
+func (e *egress) queueAll(runs []forward) (dropped int) {
+	e.mu.Lock()
+	for i := range runs {
+		if !e.push(&runs[i]) {
+			dropped++
+		}
 	}
 	e.mu.Unlock()
-	if !ok {
-		t.b.free()
+	if dropped < len(runs) {
+		e.signal()
+	}
+	return dropped
+}
+
+// push is queue with the lock held. What has no room is not copied.
+func (e *egress) push(r *forward) bool {
+	if !e.trains.room(r.sender, len(r.b)) {
 		return false
 	}
-	e.signal()
+	e.trains.push(r.sender, len(r.b), train{r.to, copied(r.b), r.segment, r.tos})
+	e.backlog.Add(1)
 	return true
 }
 

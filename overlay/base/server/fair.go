@@ -45,9 +45,18 @@ type sized[T any] struct {
 	size int
 }
 
+// room tells whether push would take an item of a sender.
+func (f *fair[K, T]) room(key K, size int) bool {
+	if f.bytes+size > waitingBytes {
+		return false
+	}
+	q := f.flows[key]
+	return q == nil || q.bytes+size <= (waitingBytes-firstBytes-f.bytes)/waitingPart
+}
+
 // push adds an item of a sender; false = no room.
 func (f *fair[K, T]) push(key K, size int, item T) bool {
-	if f.bytes+size > waitingBytes {
+	if !f.room(key, size) {
 		return false
 	}
 	q := f.flows[key]
@@ -65,8 +74,6 @@ func (f *fair[K, T]) push(key K, size int, item T) bool {
 		f.append(q)
 		f.active++
 		f.most = max(f.most, f.active)
-	} else if q.bytes+size > (waitingBytes-firstBytes-f.bytes)/waitingPart {
-		return false
 	}
 	q.items = append(q.items, sized[T]{item, size})
 	q.bytes += size

@@ -14,7 +14,10 @@ import (
 
 // TestFlood: what 100,000 sources send that are none, or no clients, grows nothing, gets no answer longer than itself, and keeps nobody else out.
 func TestFlood(t *testing.T) {
-	const n = 100_000
+	n := 100_000
+	if testing.Short() {
+		n = 10_000
+	}
 	x := newSim(t, Limits{}, nil)
 	a, b := pair(t, x)
 	random := rand.New(rand.NewPCG(1, 2))

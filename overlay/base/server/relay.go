@@ -8,7 +8,7 @@ import (
 )
 
 // relay passes on a run: one relayed datagram, or a train of them with one and the same header, which is rewritten in place. What leaves by UDP is
-// given to out, whose owner sends it before b is used again; without out, and when something is scarce, the run waits as a copy in the fair queue.
+// given to out, whose owner sends it before b is used again; without out, it waits as a copy in the fair queue.
 func (s *Server) relay(now int64, at *route, b []byte, segment int, tos byte, out *forwarder) {
 	number, token, channel, ok := wire.ParseRelay(b)
 	if !ok {
@@ -44,15 +44,11 @@ func (s *Server) relay(now int64, at *route, b []byte, segment int, tos byte, ou
 		segment = 0
 		wire.PutRelayed(b, index, theirs)
 	}
-	if out == nil || !s.egress.direct(now, len(b)) {
-		if !s.egress.queue(c, to, b, segment, tos) {
-			s.stats.DroppedQueue.Add(1)
-			return
-		}
-	} else if to.conn != nil {
-		s.stats.DroppedSlow.Add(uint64(to.conn.relay(b, segment)))
-	} else {
-		out.add(to, b, segment, tos)
+	if out != nil {
+		out.add(c, to, b, segment, tos)
+	} else if !s.egress.queue(c, to, b, segment, tos) {
+		s.stats.DroppedQueue.Add(1)
+		return
 	}
 	s.stats.RelayedPackets.Add(uint64(packets))
 	s.stats.RelayedBytes.Add(uint64(len(b) - packets*wire.RelayHeaderLen))
@@ -79,11 +75,22 @@ func run(b []byte, segment int) int {
 	return n
 }
 
-// forwarder collects what one loop forwards from the buffers of one batch, by socket.
+// forwarder collects what one loop forwards from the buffers of one batch.
 type forwarder struct {
-	s     *Server
-	ways  []way
-	delay time.Duration
+	s       *Server
+	runs    []forward
+	fair    []forward // of runs, what goes through the fair queue
+	ways    []way
+	several bool // the last batch was of several senders
+}
+
+// forward is a run on its way.
+type forward struct {
+	sender  *client
+	to      *route
+	b       []byte
+	segment int
+	tos     byte
 }
 
 // way is what leaves by one socket.
@@ -92,37 +99,66 @@ type way struct {
 	messages []underlay.Message
 }
 
-func (f *forwarder) add(to *route, b []byte, segment int, tos byte) {
-	m := underlay.Message{Buf: b, Segment: segment, Remote: to.remote, Local: to.local, TOS: tos}
-	for i := range f.ways {
-		if w := &f.ways[i]; w.sock == to.sock {
-			w.messages = append(w.messages, m)
-			return
-		}
-	}
-	// There are as many as the server has sockets.
-	f.ways = append(f.ways, way{to.sock, append(make([]underlay.Message, 0, batchMessages), m)})
+func (f *forwarder) add(sender *client, to *route, b []byte, segment int, tos byte) {
+	f.runs = append(f.runs, forward{sender, to, b, segment, tos})
 }
 
 // slow is how long sending a batch may take before the socket counts as full: there is room for 1 Gbit/s in it.
 const slow = 20 * time.Millisecond
 
-// flush sends what was collected.
+// flush sends what was collected: at once, or by the fair queue when something is scarce.
 func (f *forwarder) flush() {
+	if len(f.runs) == 0 {
+		return
+	}
+	s := f.s
+	start := time.Now()
+	now := s.nano(start)
+	f.several = false
+	for i := range f.runs {
+		r := &f.runs[i]
+		f.several = f.several || r.sender != f.runs[0].sender
+		switch {
+		case len(f.fair) > 0 || !s.egress.direct(now, len(r.b)):
+			f.fair = append(f.fair, *r)
+		case r.to.conn != nil:
+			s.stats.DroppedSlow.Add(uint64(r.to.conn.relay(r.b, r.segment)))
+		default:
+			f.send(r)
+		}
+	}
+	if len(f.fair) > 0 {
+		s.stats.DroppedQueue.Add(uint64(s.egress.queueAll(f.fair)))
+	}
 	for i := range f.ways {
 		w := &f.ways[i]
 		if len(w.messages) == 0 {
 			continue
 		}
-		start := time.Now()
 		failed, full := write(w.sock, w.messages)
 		if failed > 0 {
-			f.s.stats.DroppedSend.Add(uint64(failed))
+			s.stats.DroppedSend.Add(uint64(failed))
 		}
-		if end := time.Now(); full || end.Sub(start) > slow {
-			f.s.egress.congest(f.s.nano(end))
+		if end := time.Now(); full || f.several && end.Sub(start) > slow {
+			s.egress.congest(s.nano(end))
 		}
 		clear(w.messages)
 		w.messages = w.messages[:0]
 	}
+	clear(f.runs)
+	clear(f.fair)
+	f.runs, f.fair = f.runs[:0], f.fair[:0]
+}
+
+// send adds a run to what leaves by its socket.
+func (f *forwarder) send(r *forward) {
+	m := underlay.Message{Buf: r.b, Segment: r.segment, Remote: r.to.remote, Local: r.to.local, TOS: r.tos}
+	for i := range f.ways {
+		if w := &f.ways[i]; w.sock == r.to.sock {
+			w.messages = append(w.messages, m)
+			return
+		}
+	}
+	// There are as many as the server has sockets.
+	f.ways = append(f.ways, way{r.to.sock, append(make([]underlay.Message, 0, batchMessages), m)})
 }

@@ -16,8 +16,8 @@ import (
 const (
 	socketMessages    = 32
 	alternateMessages = 4
-	// fullBatches is after how many full batches in a row the reader counts as too slow for what comes: then what is relayed is shared fairly, since
-	// what the kernel drops is not.
+	// fullBatches is after how many full batches in a row the reader counts as too slow for what comes: then what several senders have relayed is
+	// shared fairly, since what the kernel drops is not.
 	fullBatches = 16
 )
 
@@ -134,7 +134,7 @@ func (s *Server) socketLoop(ctx context.Context, sock underlay.Socket, only neti
 		now := time.Now()
 		if n < len(messages) {
 			full = 0
-		} else if full++; full >= fullBatches {
+		} else if full++; full >= fullBatches && out.several {
 			s.egress.congest(s.nano(now))
 		}
 		for i := range messages[:n] {

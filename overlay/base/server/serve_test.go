@@ -26,6 +26,7 @@ const patience = 20 * time.Second
 // served is a server on real sockets of the loopback interface.
 type served struct {
 	*Server
+	socket              underlay.Socket // of udp
 	udp, tcp, alternate netip.AddrPort
 	stop                func()
 }
@@ -54,7 +55,7 @@ func serveReal(t testing.TB, limits Limits) *served {
 		done <- s.Serve(ctx, ListenConfig{UDP: Sockets{IPv4: udp}, Alternate: Sockets{IPv4: alternate}, TLS: []net.Listener{l}})
 	}()
 	stopped := false
-	r := &served{Server: s, stop: func() {
+	r := &served{Server: s, socket: udp, stop: func() {
 		if stopped {
 			return
 		}

@@ -19,13 +19,13 @@
 //
 //  1. A session is pending until its first authentic control datagram (Session.Confirmed). A pending session displaces nothing, is shown to nobody and
 //     relays nothing. It ends after a few seconds.
-//  2. Of one client there is one pending session at the most, beside the confirmed one. On confirmation it takes the other's place.
-//  3. Acceptor.Check tells the ephemeral key of a register at the price of one hash. If it is that of the pending session (Session.RegisteredBy), the
-//     stored Session.Welcome is sent again; if it is that of the confirmed one, nothing is: it is late or a replay.
+//  2. When it is confirmed, it takes the place of the client's confirmed session, unless that one is the newer. Pending sessions are bounded in
+//     number and time, all together; a replay makes one more of them and ends none.
+//  3. Acceptor.Check tells the ephemeral key of a register at the price of one hash. If it is that of a pending session (Session.RegisteredBy), the
+//     stored Session.Welcome is sent again; if it is that of a confirmed one, nothing is: it is late or a replay.
 //  4. A register whose record has a smaller sequence number than the one known of that client is an old one and dropped.
 //
-// What remains is that a replay of an older register takes the place of a pending session within the one round trip before its confirmation. The
-// client then hears "unknown session" and registers again; who can do that on time, again and again, sits on the path and can drop everything anyhow.
+// The Noise prologue holds the cookie, so that nobody can put a register that he saw behind a cookie of his own.
 //
 // A client on its side sends a control datagram as soon as it has the welcome, be it a ping.
 package session
