@@ -85,6 +85,30 @@ type Peer struct {
 	RxBytes       uint64         `json:"rx_bytes"`
 	LastHandshake *time.Time     `json:"last_handshake"` // RFC 3339
 	Whitelisted   bool           `json:"whitelisted"`
+	Paths         []PeerPath     `json:"paths,omitempty"` // all that were tried lately; left out if there are none, as for stock WireGuard peers
+}
+
+// PathState says how one way to a peer does.
+type PathState string
+
+// The states of a path.
+const (
+	PathUntried  PathState = "untried"  // no answer yet
+	PathAlive    PathState = "alive"    // answers
+	PathDoubtful PathState = "doubtful" // answered, and does not at the moment
+	PathDead     PathState = "dead"     // does not answer
+)
+
+// PeerPath is one way to a peer.
+type PeerPath struct {
+	Path     Path           `json:"path"`
+	Endpoint netip.AddrPort `json:"endpoint"` // of the peer, or of the relay
+	State    PathState      `json:"state"`
+	Selected bool           `json:"selected"` // carries the traffic
+	RTT      *float64       `json:"rtt_ms"`
+	Jitter   *float64       `json:"jitter_ms"`
+	Loss     *float64       `json:"loss"` // 0..1, of the last 32 probes
+	MTU      int            `json:"mtu"`  // largest IP packet of the underlay known to pass, 0 if unknown
 }
 
 // Whitelist is the list of who may talk to this node.

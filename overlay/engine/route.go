@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -81,7 +80,7 @@ func (p *peer) native(e *Engine, now time.Time, c Contact) {
 	if p.chooses() {
 		return
 	}
-	p.routes.machine = path.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
+	p.routes.machine = path.New(nil)
 	p.routes.machine.SetTTL(byte(e.hops.Load()))
 	p.routes.machine.Enable(now, p.up)
 	if p.path.valid() {

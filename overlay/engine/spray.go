@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"encoding/binary"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -67,7 +66,7 @@ func (e *Engine) spray(now time.Time, p *peer) {
 	}
 	s.running = true
 	ctx := s.ctx
-	machine := path.NewSpray(now, rand.NewPCG(rand.Uint64(), rand.Uint64()), role, target, byte(e.hops.Load()))
+	machine := path.NewSpray(now, nil, role, target, byte(e.hops.Load()))
 	s.tasks.Go(func() {
 		e.predict(ctx, p, machine, role, target)
 		s.mu.Lock()

@@ -84,7 +84,7 @@ func (n *Node) describe(s engine.PeerStatus) api.Peer {
 	_, listed := n.whitelist.Get(s.Address)
 	p := api.Peer{
 		Address: s.Address, Hostname: n.hostnameOf(s.Address), State: apiStates[s.State], Path: api.PathNone,
-		TxBytes: s.Tx, RxBytes: s.Rx, Whitelisted: listed,
+		TxBytes: s.Tx, RxBytes: s.Rx, Whitelisted: listed, Paths: describePaths(s.Paths),
 	}
 	switch {
 	case s.State != engine.Connected:
@@ -98,11 +98,10 @@ func (n *Node) describe(s engine.PeerStatus) api.Peer {
 			p.Path = api.PathLAN
 		}
 	}
-	ms := func(d time.Duration) *float64 { return api.Known(float64(d) / float64(time.Millisecond)) }
 	if s.Measured {
-		p.RTT = ms(s.RTT)
+		p.RTT = milliseconds(s.RTT)
 		if s.Jitter > 0 {
-			p.Jitter = ms(s.Jitter)
+			p.Jitter = milliseconds(s.Jitter)
 		}
 	}
 	if s.LossKnown {
@@ -114,6 +113,31 @@ func (n *Node) describe(s engine.PeerStatus) api.Peer {
 	}
 	return p
 }
+
+func milliseconds(d time.Duration) *float64 { return api.Known(float64(d) / float64(time.Millisecond)) }
+
+var pathStates = map[path.State]api.PathState{
+	path.Untried: api.PathUntried, path.Alive: api.PathAlive, path.Doubtful: api.PathDoubtful, path.Dead: api.PathDead,
+}
+
+// describePaths lists the ways to a peer, the best kind first.
+func describePaths(paths []path.Status) []api.PeerPath {
+	list := make([]api.PeerPath, 0, len(paths))
+	for _, s := range paths {
+		p := api.PeerPath{Path: pathKinds[s.Kind], Endpoint: s.Key.Remote, State: pathStates[s.State], Selected: s.Selected, MTU: s.MTU}
+		if s.RTT > 0 {
+			p.RTT, p.Jitter = milliseconds(s.RTT), milliseconds(s.Jitter)
+		}
+		if s.LossKnown {
+			p.Loss = api.Known(s.Loss)
+		}
+		list = append(list, p)
+	}
+	slices.SortStableFunc(list, func(a, b api.PeerPath) int { return cmp.Compare(pathRank[a.Path], pathRank[b.Path]) })
+	return list
+}
+
+var pathRank = map[api.Path]int{api.PathLAN: 0, api.PathDirect: 1, api.PathRelayUDP: 2, api.PathRelayTCP: 3}
 
 // onLink tells a neighbour on one of our links from a host beyond a router.
 func (n *Node) onLink(remote netip.Addr) bool {

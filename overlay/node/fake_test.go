@@ -119,7 +119,7 @@ func testOptions(t *testing.T, log io.Writer, change func(*config.Config)) (Opti
 	t.Helper()
 	dir := t.TempDir()
 	cfg := config.Default()
-	cfg.Port, cfg.PortSet, cfg.LANDiscovery = 0, true, false
+	cfg.Port, cfg.PortSet, cfg.LANDiscovery, cfg.PortMapping = 0, true, false, false
 	if change != nil {
 		change(&cfg)
 	}

@@ -206,6 +206,9 @@ func (n *Node) resolved(e whitelist.Entry, list []netip.AddrPort, err error, con
 	}
 	n.warnings.Clear(health.Endpoint, subject)
 	fresh := n.contacts.Resolved(e.Address, list)
+	if fresh && (e.Relay || n.relaying.has(e.Address)) {
+		n.bases.SetServers(n.servers())
+	}
 	switch {
 	case contact:
 		_ = n.engine.Connect(e.Address) // it can only have left the whitelist

@@ -321,6 +321,7 @@ func (n *Node) Run(ctx context.Context) error {
 	watch(n.watchPeers)
 	watch(n.watchBases)
 	watch(n.watchNAT)
+	watch(n.watchSelf)
 	g.Go(func() error { return ended(ctx, n.bases.Run(ctx)) })
 	if n.mapper != nil {
 		g.Go(func() error { return ended(ctx, n.mapper.Run(ctx)) })

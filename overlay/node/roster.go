@@ -19,8 +19,10 @@ const (
 	lookPause = 20 * time.Millisecond
 	// unsettledPause is how often peers are looked at that are being contacted or do not answer.
 	unsettledPause = time.Second
-	// announceAgain is the least time between two announcements on the LAN for the sake of one peer that is not found.
-	announceAgain = 10 * time.Second
+	// announceAgain is the least time between two announcements on the LAN for the sake of one peer that is not found; it doubles up to
+	// announceRarely while that stays so: every 10 s would be 20 MB a day.
+	announceAgain  = 10 * time.Second
+	announceRarely = 10 * time.Minute
 	// maxStrangers bounds those on the roster that the whitelist does not name; the engine itself keeps 1024.
 	maxStrangers = 2048
 )
@@ -42,6 +44,7 @@ type known struct {
 	endpoint  netip.AddrPort
 	routeMTU  int // of its own route, 0 = it has none
 	announced time.Time
+	pause     time.Duration // to the next announcement for its sake
 	lines     ration
 }
 
@@ -240,12 +243,15 @@ func (n *Node) forget(peer netip.Addr) {
 // seek does what may help to find a peer: whoever hears an announcement announces itself in turn, and a name may mean another address by now.
 // k and entry are zero for a stranger.
 func (n *Node) seek(now time.Time, k *known, entry whitelist.Entry) {
-	last := &n.roster.announced
+	last, pause := &n.roster.announced, announceAgain
 	if k != nil {
-		last = &k.announced
+		last, pause = &k.announced, max(k.pause, announceAgain)
 	}
-	if n.lan != nil && now.Sub(*last) >= announceAgain {
+	if n.lan != nil && now.Sub(*last) >= pause {
 		*last = now
+		if k != nil {
+			k.pause = min(2*pause, announceRarely)
+		}
 		n.lan.Announce()
 	}
 	if entry.Address.IsValid() {
@@ -286,6 +292,9 @@ func (n *Node) tell(now time.Time, peer netip.Addr, k *known, p api.Peer) {
 		delete(n.roster.unsettled, peer)
 	}
 	was := *k
+	if p.State == api.Connected {
+		k.pause = 0
+	}
 	k.state, k.path, k.endpoint = p.State, p.Path, p.Endpoint
 	if p.State != was.state {
 		switch {

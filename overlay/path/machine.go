@@ -55,8 +55,20 @@ type work struct {
 	search  search
 }
 
-// New returns a Machine without candidates. Random must be unguessable (ChaCha8, say) and may be shared by machines that share a lock.
-func New(random rand.Source) *Machine { return &Machine{random: random} }
+// New returns a Machine without candidates. Random numbers the probes, so it must be unguessable to the peer: ChaCha8, or nil for the runtime's own,
+// which takes no memory; never PCG but in tests.
+func New(random rand.Source) *Machine { return &Machine{random: unguessable(random)} }
+
+type runtimeSource struct{}
+
+func (runtimeSource) Uint64() uint64 { return rand.Uint64() }
+
+func unguessable(random rand.Source) rand.Source {
+	if random == nil {
+		return runtimeSource{}
+	}
+	return random
+}
 
 // at turns a time into an instant.
 func (m *Machine) at(now time.Time) instant {
@@ -98,7 +110,7 @@ func (m *Machine) Enable(now time.Time, on bool) {
 // full probes.
 func (m *Machine) SetTTL(ttl byte) { m.ttl = ttl }
 
-// SetCandidates replaces the set of offered candidates, best relay first; of more than 32 the first count. Paths of this host that are no longer
+// SetCandidates replaces the set of offered candidates, best relay first; of more than 32 the relays and then the first count. Paths of this host that are no longer
 // offered stay while they live, relays go at once. New candidates are probed at once if there is traffic. The same set again costs little.
 func (m *Machine) SetCandidates(now time.Time, candidates []Candidate) {
 	t := m.at(now)
@@ -106,10 +118,11 @@ func (m *Machine) SetCandidates(now time.Time, candidates []Candidate) {
 	for _, tr := range m.tracks {
 		tr.flags &^= offered
 	}
+	candidates = cut(candidates)
 	// Known ones first, so that new ones do not push them out.
 	fresh := false
 	for _, known := range [...]bool{true, false} {
-		for i, c := range candidates[:min(len(candidates), maxTracks)] {
+		for i, c := range candidates {
 			if !c.Kind.Relayed() && (!c.Remote.IsValid() || c.Remote.Port() == 0) {
 				continue
 			}
@@ -142,6 +155,24 @@ func (m *Machine) SetCandidates(now time.Time, candidates []Candidate) {
 		m.spray = true
 		m.startRound(t)
 	}
+}
+
+// cut returns at most as many candidates as there may be tracks: of a crowd the relays first, which must not be lost.
+func cut(candidates []Candidate) []Candidate {
+	if len(candidates) <= maxTracks {
+		return candidates
+	}
+	crowd := slices.Clone(candidates)
+	slices.SortStableFunc(crowd, func(a, b Candidate) int {
+		switch {
+		case a.Kind.Relayed() == b.Kind.Relayed():
+			return 0
+		case a.Kind.Relayed():
+			return -1
+		}
+		return 1
+	})
+	return crowd[:maxTracks]
 }
 
 // Withdraw forgets all paths of a carrier that is gone.

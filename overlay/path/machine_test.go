@@ -374,6 +374,29 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// TestCrowd: a peer that names more endpoints than there is room for does not push out the relays, nor the path in use.
+func TestCrowd(t *testing.T) {
+	d, relay := direct("192.0.2.1:1"), relayBy("base")
+	l := newLab(t, relay, d)
+	l.m.Proved(l.now, d.Key, Direct, 0)
+	var cs []Candidate
+	for i := range 60 {
+		cs = append(cs, direct(netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}), 9).String()))
+	}
+	l.m.SetCandidates(l.now, append(cs, relay))
+	l.poll()
+	if l.best() != d.Key || l.m.find(relay.Key) == nil || len(l.m.tracks) > maxTracks {
+		t.Errorf("on %v, %d tracks", l.best(), len(l.m.tracks))
+	}
+	for i := range 100 {
+		l.m.Arrived(l.now, direct(netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), 9).String()).Key, Direct)
+		l.poll()
+	}
+	if l.best() != d.Key || l.m.find(relay.Key) == nil || len(l.m.tracks) > maxTracks {
+		t.Errorf("on %v, %d tracks", l.best(), len(l.m.tracks))
+	}
+}
+
 // TestVictim: a peer whose record names a stranger's address, under many ports and again and again, has few probes sent there.
 func TestVictim(t *testing.T) {
 	relay := relayBy("base")
@@ -562,6 +585,35 @@ func TestMemory(t *testing.T) {
 		l.m.Next()
 	}); n > 0 {
 		t.Errorf("%v allocations per train", n)
+	}
+}
+
+// TestWords holds the words that are told to users.
+func TestWords(t *testing.T) {
+	for got, want := range map[string]string{
+		LAN.String(): "lan", Direct.String(): "direct", RelayUDP.String(): "relay_udp", RelayTCP.String(): "relay_tcp", Kind(9).String(): "kind 9",
+		Untried.String(): "untried", Alive.String(): "alive", Doubtful.String(): "doubtful", Dead.String(): "dead", State(9).String(): "state 9",
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+// TestNumbers: the runtime's random numbers do as well.
+func TestNumbers(t *testing.T) {
+	m := New(nil)
+	d := direct("192.0.2.1:1")
+	m.SetCandidates(epoch, []Candidate{d})
+	m.Enable(epoch, true)
+	m.Traffic(epoch)
+	o, ok := m.Poll(epoch)
+	if !ok {
+		t.Fatal("nothing was probed")
+	}
+	m.Reply(epoch.Add(time.Millisecond), d.Key, Direct, o.Probe.Sequence)
+	if key, _, _, _ := m.Best(); key != d.Key {
+		t.Error("not proved")
 	}
 }
 

@@ -113,3 +113,30 @@ func TestMTUSilence(t *testing.T) {
 		t.Errorf("%d after a silence", got)
 	}
 }
+
+// TestMTUBound: the kernel's word on the MTU counts at once, in both directions.
+func TestMTUBound(t *testing.T) {
+	c := direct("192.0.2.1:1")
+	c.Bound = 1500
+	l := newLab(t, c)
+	mtu := 1500
+	l.pass(2*time.Second, carry(&mtu))
+	c.Bound = 1300
+	l.m.SetCandidates(l.now, []Candidate{c})
+	if got := mtuOf(l); got != 1300 {
+		t.Errorf("%d with a bound of 1300", got)
+	}
+	n := len(l.out)
+	l.pass(15*time.Second, carry(&mtu))
+	for _, p := range l.out[n:] {
+		if p.Size > 1300 {
+			t.Errorf("a probe of %d with a bound of 1300", p.Size)
+		}
+	}
+	c.Bound = 1500
+	l.m.SetCandidates(l.now, []Candidate{c})
+	l.pass(2*time.Second, carry(&mtu))
+	if got := mtuOf(l); got != 1500 {
+		t.Errorf("%d with a bound of 1500", got)
+	}
+}

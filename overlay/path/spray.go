@@ -89,8 +89,9 @@ type Spray struct {
 
 // NewSpray begins. For the easy side target is the endpoint that a Base observed and the peer's record names, of which only the address is used;
 // for the hard side it is the easy side's endpoint. The hop limit ttl of the hard side's openers is as in Machine.SetTTL: they must not reach the
-// easy side's NAT, which might take them for something of its own.
+// easy side's NAT, which might take them for something of its own. Random is as for New.
 func NewSpray(now time.Time, random rand.Source, role Role, target netip.AddrPort, ttl byte) *Spray {
+	random = unguessable(random)
 	s := &Spray{random: random, role: role, target: target, ttl: ttl}
 	if role == NoRole || !target.IsValid() {
 		return s

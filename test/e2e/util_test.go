@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/test/lab"
 )
 
 // tContext is for commands that end by themselves.
@@ -13,13 +16,13 @@ var tContext = context.Background()
 // listenUDP opens a UDP socket on a host or robot; it is closed at the end of the test.
 func listenUDP(t *testing.T, on interface{ Do(func() error) error }, at netip.AddrPort) (c *net.UDPConn) {
 	t.Helper()
-	err := on.Do(func() (err error) {
-		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
-		return err
+	// The kernel takes some milliseconds to make a new address local.
+	lab.Eventually(t, 5*time.Second, "a socket at "+at.String(), func() error {
+		return on.Do(func() (err error) {
+			c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+			return err
+		})
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { c.Close() })
 	return c
 }

@@ -63,7 +63,7 @@ func (p Packet) WireGuard() bool {
 	case 3:
 		return p.PayloadLen == 64
 	case 4:
-		return p.PayloadLen >= 32 && p.PayloadLen%16 == 0
+		return p.PayloadLen >= 32 // padded to 16 bytes, except at the limit of a path
 	}
 	return false
 }

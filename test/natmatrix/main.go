@@ -19,10 +19,12 @@ import (
 func main() {
 	lab.Enter()
 	out := flag.String("o", filepath.Join(fleet.Root(), "docs", "nat-matrix.md"), "`file` to write; empty: none")
-	only := flag.String("run", "", "try only pairs that match this `regexp`, as in the table; nothing is written then")
+	only := flag.String("run", "", "try only pairs that match this `regexp`, as in the table; then nothing is written")
 	parallel := flag.Int("parallel", 4, "pairs at once")
+	count := flag.Int("count", 1, "how often each pair is tried; with more than 1 nothing is written")
 	verbose := flag.Bool("v", false, "the programs' output of pairs that are not as required")
 	flag.StringVar(&logLevel, "log", logLevel, "hnetd's log `level`, for -v")
+	flag.BoolVar(&trace, "trace", trace, "the robots' packets of pairs that are not as required")
 	flag.Parse()
 	if why := lab.Missing(); why != "" {
 		fmt.Fprintln(os.Stderr, "natmatrix: no network namespaces here:", why)
@@ -39,8 +41,10 @@ func main() {
 	}
 	var chosen []Pair
 	for _, p := range pairs() {
-		if match.MatchString(p.String()) {
-			chosen = append(chosen, p)
+		for range *count {
+			if match.MatchString(p.String()) {
+				chosen = append(chosen, p)
+			}
 		}
 	}
 	began := time.Now()
@@ -52,7 +56,7 @@ func main() {
 		}
 	}
 	fmt.Printf("%d pairs in %v, %d not as required\n", len(results), time.Since(began).Round(time.Second), failed)
-	if *only == "" && *out != "" {
+	if *only == "" && *count == 1 && *out != "" {
 		var b bytes.Buffer
 		err := write(&b, results)
 		if err == nil {

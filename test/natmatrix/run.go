@@ -25,8 +25,10 @@ const (
 	accessDelay = 5 * time.Millisecond
 )
 
-// logLevel is hnetd's.
-var logLevel = "info"
+var (
+	logLevel = "info" // hnetd's
+	trace    = false  // the robots' packets are logged where a pair is not as required
+)
 
 // Result is what came of a pair. Times count from when the second one is told to whitelist the first, both being registered with the Base.
 type Result struct {
@@ -98,6 +100,10 @@ func try(t lab.TB, p Pair, result *Result) {
 		result.Trouble = r.trouble
 	}()
 	a, b := deploy(r, p)
+	var captures []*lab.Capture
+	if trace {
+		captures = []*lab.Capture{a.Capture(r, "lan0"), b.Capture(r, "lan0")}
+	}
 	a.registered(r)
 	b.registered(r)
 	b.trust(r, a)
@@ -107,6 +113,11 @@ func try(t lab.TB, p Pair, result *Result) {
 	result.NATA, result.NATB = a.status(r).NAT, b.status(r).NAT
 	if result.Direct == 0 {
 		result.Diagnosis = a.diagnose(b)
+	}
+	for i, c := range captures {
+		if text := describe(c.Stop(), began); result.Fail() != "" {
+			r.Logf("%v: packets of robot %c\n%s", p, 'a'+i, text)
+		}
 	}
 }
 

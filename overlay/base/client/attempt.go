@@ -43,7 +43,6 @@ type attempt struct {
 	targets  []netip.AddrPort // that the hello went to
 	message  []byte           // to send again
 	since    time.Time        // it was sent first
-	first    bool             // it was sent to the first endpoint alone
 	tries    int
 	limit    int
 	next     time.Time // try again, or give up

@@ -123,9 +123,6 @@ func (c *channels) tell(queue func(kind wire.Kind, body []byte) bool) {
 	c.add = nil
 }
 
-// pending tells whether something is to be told.
-func (c *channels) pending() bool { return len(c.add) > 0 || len(c.drop) > 0 }
-
 // slot returns the slot of a number that is in use, nil if there is none.
 func (c *channels) slot(n uint32) *slot {
 	if uint64(n) >= uint64(len(c.slots)) || !c.slots[n].peer.IsValid() {

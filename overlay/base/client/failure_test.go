@@ -42,7 +42,7 @@ func TestBaseDies(t *testing.T) {
 	if took > 3*time.Second {
 		t.Errorf("in use: the next nearest after %v", took)
 	}
-	took = s.until(10*time.Second, "lost", func() bool { return d.at(y, z) })
+	s.until(10*time.Second, "lost", func() bool { return d.at(y, z) })
 	if d.told(Lost, x, nil) != 1 || d.told(PeerGone, x, peer) != 1 || len(d.relays(peer)) == 0 || d.relays(peer)[0].Base() == x.id.Address() {
 		t.Errorf("lost %d, gone %d", d.told(Lost, x, nil), d.told(PeerGone, x, peer))
 	}

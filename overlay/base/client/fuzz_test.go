@@ -29,17 +29,18 @@ func fuzzed(t testing.TB) (s *simulation, x, y *simBase, d *simNode) {
 
 // FuzzControl: whatever a Base or somebody in its place sends, nothing panics, the registration stays, and little is sent.
 func FuzzControl(f *testing.F) {
-	s, x, _, d := fuzzed(f)
+	_, x, _, d := fuzzed(f)
 	r := d.m.base(x.id.Address()).cur
 	f.Add(wire.Cookie{Key: x.id.SigningKey(), Observed: d.addr}.Append(nil))
 	f.Add(append(wire.WelcomeHeader{Index: r.way.index}.Append(nil), make([]byte, wire.WelcomeLen-wire.WelcomeHeaderLen)...))
 	f.Add(append(wire.ControlHeader{FromBase: true, Index: r.way.index, Counter: 5}.Append(nil), make([]byte, 40)...))
 	f.Add(wire.Unknown{Session: r.welcome.Session, Echo: [8]byte{7: 1}}.Append(nil))
 	f.Add(wire.FilterProbe{Nonce: [12]byte{1}}.Append(nil))
-	s.run(0)
+	// One world serves many inputs: making it takes handshakes.
+	s, x, y, d := fuzzed(f)
+	r = d.m.base(x.id.Address()).cur
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s, x, y, d := fuzzed(t)
-		r := d.m.base(x.id.Address()).cur
+		s.t = t
 		// So that fuzzing gets behind the first check, the numbers are put right.
 		right := slices.Clone(b)
 		switch wire.TypeOf(right) {
@@ -52,6 +53,7 @@ func FuzzControl(f *testing.F) {
 				copy(right[4:20], a.message[4:])
 			}
 		}
+		s.run(10 * time.Millisecond)
 		before := d.count
 		for _, datagram := range [][]byte{b, right} {
 			for _, from := range []netip.AddrPort{x.addr, y.addr, {}} {
@@ -71,15 +73,20 @@ func FuzzControl(f *testing.F) {
 
 // FuzzMessage: a Base that is a rogue can seal whatever it likes.
 func FuzzMessage(f *testing.F) {
-	_, _, _, d := fuzzed(f)
+	_, _, _, seed := fuzzed(f)
 	f.Add(byte(wire.KindPing), wire.Ping{}.Append(nil))
 	f.Add(byte(wire.KindPong), wire.Pong{}.Append(nil))
-	f.Add(byte(wire.KindPeer), wire.Peer{Channel: 1, Here: true, Signed: d.s.nodes[1].signed(7)}.Append(nil))
+	f.Add(byte(wire.KindPeer), wire.Peer{Channel: 1, Here: true, Signed: seed.s.nodes[1].signed(7)}.Append(nil))
 	f.Add(byte(wire.KindPeer), wire.Peer{Channel: 1}.Append(nil))
 	f.Add(byte(wire.KindDrain), wire.Drain{Seconds: 3}.Append(nil))
 	f.Add(byte(wire.KindClose), []byte(nil))
+	s, x, _, d := fuzzed(f)
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
-		s, x, _, d := fuzzed(t)
+		if b := d.m.base(x.id.Address()); b.cur == nil || b.old != nil || !b.leaveAt.IsZero() {
+			s, x, _, d = fuzzed(t)
+		}
+		s.t = t
+		d.events = nil
 		r := d.m.base(x.id.Address()).cur
 		for range 3 {
 			r.message(s.now, wire.Kind(kind), body)

@@ -75,6 +75,8 @@ type machine struct {
 	out   []action
 	ticks int // ever
 
+	batches uint64 // of actions, ever
+
 	bases         []*base // in order of the configuration
 	conns         map[uint64]*base
 	registrations map[uint32]*registration // by our index
@@ -114,6 +116,7 @@ func (m *machine) do(a action) { m.out = append(m.out, a) }
 func (m *machine) actions() []action {
 	out := m.out
 	m.out = nil
+	m.batches++
 	return out
 }
 

@@ -42,10 +42,12 @@ type registration struct {
 	hops     byte
 
 	channels   channels
-	everybody  bool   // all interests are told, not only the peers wanted now; stays so
-	generation uint64 // of the machine's interests when last reconciled
-	signed     []byte // own record told
-	carried    time.Time
+	everybody  bool      // all interests are told, not only the peers wanted now; stays so
+	generation uint64    // of the machine's interests when last reconciled
+	signed     []byte    // own record told
+	carrying   bool      // the Relays of the last registration are to be carried over
+	begun      uint64    // batch of actions that the interests are part of
+	carried    time.Time // when those must be confirmed
 
 	// The last ping and its answer.
 	ping struct {
@@ -94,13 +96,13 @@ func (r *registration) begin(now time.Time, old *registration) {
 		}
 	}
 	r.refill(now)
-	if old != nil && !old.forgotten {
-		r.carry(now, old)
-	}
 	if r.s.Queued() == 0 {
 		r.askAgain(now)
 	}
 	r.flush(now)
+	// Once these actions are done: then what was told is on its way.
+	r.begun = r.b.m.batches
+	r.carrying = old != nil && !old.forgotten && old.linked()
 }
 
 // carry puts a Relay of this registration in place of each of the old one: the Base reads our interests before what is relayed behind them, so that
@@ -423,6 +425,11 @@ func (r *registration) inUse(now time.Time, sent, heard bool) {
 // tick does what is due.
 func (r *registration) tick(now time.Time) {
 	p := &r.ping
+	if r.carrying && r.b.cur == r && r.b.m.batches > r.begun {
+		if r.carrying = false; r.b.old != nil {
+			r.carry(now, r.b.old)
+		}
+	}
 	switch {
 	case !p.since.IsZero() && now.Sub(p.since) >= lostAfter, r.s.Dead(now):
 		if r.b.cur == r {
@@ -463,6 +470,9 @@ func (r *registration) tick(now time.Time) {
 
 // next is when tick has something to do.
 func (r *registration) next() time.Time {
+	if r.carrying {
+		return r.since
+	}
 	t := earliest(r.s.Next(), r.renewAt, r.carried)
 	if p := &r.ping; p.since.IsZero() {
 		t = earliest(t, p.due)

@@ -164,6 +164,7 @@ func TestPace(t *testing.T) {
 
 // A connection that takes nothing: the Relay refuses, nothing blocks, and control gives up in the end.
 func TestStuckStream(t *testing.T) {
+	t.Parallel()
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	s := newStream(ours)

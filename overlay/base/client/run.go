@@ -15,7 +15,7 @@ const (
 	// maxDialing bounds the connections to one Base that are being made, among them those that were given up and have not noticed.
 	maxDialing = 3
 	// minWait bounds how often Run looks after its timers.
-	minWait = time.Millisecond
+	minWait = 200 * time.Microsecond
 )
 
 func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -128,6 +128,12 @@ func (c *Client) perform(ctx context.Context, helpers *sync.WaitGroup, a *action
 			a.stream.close()
 		}
 	case actEvent:
+		switch e := &a.event; e.Type {
+		case Registered:
+			c.cfg.Log.Info("registered with a Base", "base", e.Base, "transport", e.Transport, "endpoint", e.Endpoint, "observed", e.Observed, "rtt", e.RTT)
+		case Lost:
+			c.cfg.Log.Info("registered with a Base no more", "base", e.Base)
+		}
 		c.cfg.Notify(a.event)
 	case actLog:
 		c.cfg.Log.Warn("Base "+a.base.String()+": "+a.text, "base", a.base)

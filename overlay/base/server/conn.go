@@ -1,6 +1,7 @@
 package server
 
 import (
+	"container/list"
 	"encoding/binary"
 	"net"
 	"net/netip"
@@ -150,19 +151,21 @@ func (c *conn) kill() {
 	}
 }
 
-// connections bounds the connections, in all and by host.
+// connections bounds the connections, in all and by host. When there are too many in all, the oldest of those that have not registered yet makes
+// room; registered ones stay.
 type connections struct {
 	most, mostPerHost int
 	waiting           atomic.Int64
 
-	mu     sync.Mutex
-	all    map[*conn]struct{}
-	byHost map[netip.Addr]int
+	mu        sync.Mutex
+	all       map[*conn]*list.Element // of strangers, nil = registered
+	byHost    map[netip.Addr]int
+	strangers list.List // of *conn, the oldest first
 }
 
 func (l *connections) init(limits Limits) {
 	l.most, l.mostPerHost = limits.Connections, limits.ConnectionsPerHost
-	l.all = make(map[*conn]struct{})
+	l.all = make(map[*conn]*list.Element)
 	l.byHost = make(map[netip.Addr]int)
 }
 
@@ -171,19 +174,50 @@ func (l *connections) add(c *conn) bool {
 	host := hostOf(c.remote.Addr())
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.all) >= l.most || l.byHost[host] >= l.mostPerHost {
+	if l.byHost[host] >= l.mostPerHost {
 		return false
 	}
-	l.all[c] = struct{}{}
+	if len(l.all) >= l.most {
+		oldest := l.strangers.Front()
+		if oldest == nil {
+			return false
+		}
+		stranger := oldest.Value.(*conn)
+		stranger.kill()
+		l.drop(stranger)
+	}
+	l.all[c] = l.strangers.PushBack(c)
 	l.byHost[host]++
 	return true
 }
 
-func (l *connections) remove(c *conn) {
-	host := hostOf(c.remote.Addr())
+// registered tells that a connection carries a registration.
+func (l *connections) registered(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if stranger := l.all[c]; stranger != nil {
+		l.strangers.Remove(stranger)
+		l.all[c] = nil
+	}
+}
+
+func (l *connections) remove(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drop(c)
+}
+
+// drop is remove with the lock held.
+func (l *connections) drop(c *conn) {
+	stranger, there := l.all[c]
+	if !there {
+		return
+	}
+	if stranger != nil {
+		l.strangers.Remove(stranger)
+	}
 	delete(l.all, c)
+	host := hostOf(c.remote.Addr())
 	if l.byHost[host]--; l.byHost[host] <= 0 {
 		delete(l.byHost, host)
 	}

@@ -336,6 +336,24 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+// TestReview: who is not let in any more is out at once, and the peers are told.
+func TestReview(t *testing.T) {
+	var banned netip.Addr
+	x := newSim(t, Limits{}, func(a netip.Addr) bool { return a != banned })
+	a, b := pair(t, x)
+	banned = a.id.Address()
+	x.s.Review()
+	x.deliver()
+	if last := b.peers[len(b.peers)-1]; last.Here || x.s.Gauges().UDP != 1 {
+		t.Errorf("it is still there: %+v", x.s.Gauges())
+	}
+	a.ping()
+	x.deliver()
+	if a.unknown != 1 || a.register().session != nil {
+		t.Error("it is not told, or let in again")
+	}
+}
+
 // TestRelayRate: a client gets its rate and burst and no more.
 func TestRelayRate(t *testing.T) {
 	x := newSim(t, Limits{RelayRate: 8_000_000, RelayBurst: 100_000}, nil)

@@ -139,7 +139,7 @@ func (f *forwarder) flush() {
 		if failed > 0 {
 			s.stats.DroppedSend.Add(uint64(failed))
 		}
-		if end := time.Now(); full || f.several && end.Sub(start) > slow {
+		if end := time.Now(); full || end.Sub(start) > slow {
 			s.egress.congest(s.nano(end))
 		}
 		clear(w.messages)

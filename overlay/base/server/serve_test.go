@@ -6,10 +6,12 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -352,6 +354,23 @@ func TestConnectionLimits(t *testing.T) {
 	_ = raw.SetReadDeadline(time.Now().Add(patience))
 	if _, err := raw.Read(make([]byte, 1)); err == nil || s.Stats().RefusedConnections.Load() != 1 {
 		t.Errorf("a fourth connection stays (%v)", err)
+	}
+}
+
+// TestStrangersMakeRoom: connections that never register keep no client out.
+func TestStrangersMakeRoom(t *testing.T) {
+	s := serveReal(t, Limits{Connections: 3})
+	a := connect(t, s, 1, true)
+	strangers := []net.Conn{dialTLS(t, s), dialTLS(t, s)}
+	b := connect(t, s, 2, true)
+	_ = strangers[0].SetReadDeadline(time.Now().Add(patience))
+	if _, err := strangers[0].Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the oldest stranger stays (%v)", err)
+	}
+	for _, c := range []*realClient{a, b} {
+		c.send(c.session.Unsequenced(time.Now(), wire.KindPing, make([]byte, 8)))
+		go c.run()
+		wait(t, "pong", c.pongs)
 	}
 }
 

@@ -42,7 +42,8 @@ type Limits struct {
 	TotalRate int64
 	// Silence is how long the registration of a silent client is kept; 150 s by default, 18 hours at most.
 	Silence time.Duration
-	// Connections over TCP, 10,000 by default; ConnectionsPerHost from one IPv4 address or IPv6 /64, 256 by default.
+	// Connections over TCP, 10,000 by default; ConnectionsPerHost from one IPv4 address or IPv6 /64, 256 by default. When there are too many in all,
+	// those that have not registered yet make room, the oldest first.
 	Connections        int
 	ConnectionsPerHost int
 }
@@ -69,6 +70,7 @@ var (
 	bindingRate  = perSecond(50, 200)
 	unknownRate  = perSecond(50, 200)
 	moveRate     = perSecond(200, 1000) // control datagrams from other endpoints than the client's
+	acceptRate   = perSecond(100, 500)  // connections, each of which costs a TLS handshake
 )
 
 const (
@@ -84,7 +86,8 @@ const (
 type Config struct {
 	Identity *identity.Identity
 	Log      *slog.Logger // nil = silent
-	// Admit says whether a node may register; nil = every node may. It is called from several goroutines at once.
+	// Admit says whether a node may register; nil = every node may. It is called from several goroutines at once. When its answers change, call
+	// Server.Review.
 	Admit  func(netip.Addr) bool
 	Limits Limits
 	// Random must be safe for concurrent use; nil = crypto/rand.
@@ -102,12 +105,11 @@ type Server struct {
 	relayInterval int64 // nanoseconds per 64 KiB of one client's rate, 0 = unlimited
 	relayDepth    int64 // nanoseconds of a client's burst
 
-	hellos, registers, bindings, unknowns, moves *prefixLimits
+	hellos, registers, bindings, unknowns, moves, accepts *prefixLimits
 
 	applications chan application
 	inline       bool // no workers: whoever brings a register does the work
 	draining     atomic.Bool
-	running      atomic.Int32
 
 	mu        sync.RWMutex
 	registry  registry
@@ -139,6 +141,7 @@ func newServer(c Config, started time.Time) (*Server, error) {
 		applications: make(chan application, applicationsWaiting), wake: make(chan struct{}, 1),
 		hellos: newPrefixLimits(buckets, helloRate), registers: newPrefixLimits(buckets, registerRate),
 		bindings: newPrefixLimits(buckets, bindingRate), unknowns: newPrefixLimits(buckets, unknownRate), moves: newPrefixLimits(buckets, moveRate),
+		accepts: newPrefixLimits(buckets, acceptRate),
 	}
 	if rate := c.Limits.RelayRate; rate > 0 {
 		s.relayInterval = nanosPer64K(uint64(rate))
@@ -236,9 +239,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	all.Go(func() { s.egress.run(ctx, func() int64 { return s.nano(time.Now()) }) })
 	all.Go(func() { s.timers(ctx) })
-	s.running.Add(1)
 	all.Wait()
-	s.running.Add(-1)
 	return nil
 }
 
@@ -282,14 +283,36 @@ func (s *Server) timers(ctx context.Context) {
 	}
 }
 
+// Review asks Config.Admit again about every client, and ends the registrations of those that it no longer lets in.
+func (s *Server) Review() {
+	if s.cfg.Admit == nil {
+		return
+	}
+	s.mu.RLock()
+	asked := make(map[uint32]nodeAddress)
+	for _, slot := range s.registry.slots {
+		if c := slot.client; c != nil {
+			asked[c.session] = c.address
+		}
+	}
+	s.mu.RUnlock()
+	for session, address := range asked {
+		if s.cfg.Admit(netip.AddrFrom16(address)) {
+			continue
+		}
+		s.mu.Lock()
+		if c := s.registry.find(session); c != nil {
+			s.registry.remove(time.Now(), c)
+		}
+		s.unlock()
+	}
+}
+
 // Alive returns nil when the Server still gets to its work before ctx ends.
 func (s *Server) Alive(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
-		s.mu.Lock()
-		s.mu.Unlock() //nolint:staticcheck // that it can be had is what is asked
-		s.egress.mu.Lock()
-		s.egress.mu.Unlock() //nolint:staticcheck
+		s.Gauges() // needs every lock
 		close(done)
 	}()
 	select {

@@ -30,11 +30,20 @@ type Stats struct {
 	Expired    counter // registrations of silent clients
 	STUN       counter // requests answered
 
-	// What was refused.
-	Malformed, Unauthentic, UnknownSession                           counter
-	RefusedRate, RefusedCookie, RefusedHandshake, RefusedStale       counter
-	RefusedAdmission, RefusedFull, RefusedBusy, RefusedDraining      counter
-	RefusedInterests /* addresses */, RefusedConnections, RefusedTLS counter
+	Malformed          counter // what no client sends
+	Unauthentic        counter // control datagrams that do not open, or are replays
+	UnknownSession     counter // datagrams of sessions that are not known, or not from there
+	RefusedRate        counter // more than a source, or a client, may send
+	RefusedCookie      counter // registers without a valid cookie
+	RefusedHandshake   counter // registers that do not open, or with a bad record
+	RefusedStale       counter // registers with an older record than the one known
+	RefusedAdmission   counter // registers of nodes that are not let in
+	RefusedFull        counter // registers that there is no room for
+	RefusedBusy        counter // registers for which there was no time
+	RefusedDraining    counter // hellos and registers to a server that ends
+	RefusedInterests   counter // addresses beyond what a client, or all of them, may ask for
+	RefusedConnections counter // over TCP, beyond the limits
+	RefusedTLS         counter // connections whose TLS handshake failed
 }
 
 // Gauges is how things stand.

@@ -47,7 +47,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, config *tls.Config)
 		remote, err := netip.ParseAddrPort(raw.RemoteAddr().String())
 		remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
 		c := &conn{raw: raw, remote: remote, waiting: &s.conns.waiting}
-		if err != nil || s.draining.Load() || !s.registers.take(s.nano(time.Now()), remote.Addr()) || !s.conns.add(c) {
+		if err != nil || s.draining.Load() || !s.accepts.take(s.nano(time.Now()), remote.Addr()) || !s.conns.add(c) {
 			s.stats.RefusedConnections.Add(1)
 			raw.Close()
 			continue
@@ -105,8 +105,11 @@ func (s *Server) serve(ctx context.Context, c *conn, config *tls.Config) {
 			client := s.registry.find(c.session)
 			registered = client != nil && client.confirmed && client.route.conn == c
 			s.mu.RUnlock()
-			if registered && c.raw.SetReadDeadline(time.Time{}) != nil {
-				return
+			if registered {
+				s.conns.registered(c)
+				if c.raw.SetReadDeadline(time.Time{}) != nil {
+					return
+				}
 			}
 		}
 	}

@@ -1,0 +1,48 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/doctor"
+	"github.com/hnet-robotics/hnet_bridge/overlay/health"
+)
+
+// The daemon examines itself every checkInterval; what a warning tells of must have held for checkHolds of them, since a Base that restarts or a
+// cable that is moved is nothing to warn of.
+const (
+	checkInterval = 10 * time.Second
+	checkHolds    = 3
+)
+
+// watchSelf raises what 'hnet doctor' would find as warnings, and ends them.
+func (n *Node) watchSelf(ctx context.Context) {
+	tick := time.NewTicker(checkInterval)
+	defer tick.Stop()
+	held := make(map[health.Warning]int)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			held = n.checkSelf(now, held)
+		}
+	}
+}
+
+// checkSelf returns for how many checks in a row each finding has held. Findings are counted by code and subject.
+func (n *Node) checkSelf(now time.Time, before map[health.Warning]int) map[health.Warning]int {
+	held := make(map[health.Warning]int)
+	for _, w := range doctor.Warnings(n.findings(now)) {
+		k := health.Warning{Code: w.Code, Subject: w.Subject}
+		if held[k] = before[k] + 1; held[k] >= checkHolds {
+			n.warnings.Raise(w)
+		}
+	}
+	for k := range before {
+		if held[k] == 0 {
+			n.warnings.Clear(k.Code, k.Subject)
+		}
+	}
+	return held
+}
