@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+	"github.com/hnet-robotics/hnet_bridge/overlay/base/client"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
 	"github.com/hnet-robotics/hnet_bridge/overlay/health"
@@ -42,7 +43,8 @@ type known struct {
 	state     api.PeerState
 	path      api.Path
 	endpoint  netip.AddrPort
-	routeMTU  int // of its own route, 0 = it has none
+	via       netip.Addr // the Base that relays, invalid if none does
+	routeMTU  int        // of its own route, 0 = it has none
 	announced time.Time
 	pause     time.Duration // to the next announcement for its sake
 	lines     ration
@@ -153,6 +155,7 @@ func (n *Node) look(now time.Time, peer netip.Addr, l letter) {
 		return
 	}
 	n.relist(k, listed)
+	n.suspect(k, status)
 	up := status.State == engine.Connected && (l.news&cameUp != 0 || k.state != api.Connected || k.endpoint != status.Path.Remote)
 	outside := true
 	if up || l.news&newPath != 0 {
@@ -170,6 +173,18 @@ func (n *Node) look(now time.Time, peer netip.Addr, l letter) {
 		n.setPeerRoute(peer, k, status)
 	}
 	n.tell(now, peer, k, n.describe(status))
+}
+
+// suspect has a Base asked for a sign of life when a peer's path went from it to another Base: it may be dead, and that is found sooner so.
+func (n *Node) suspect(k *known, s engine.PeerStatus) {
+	was := k.via
+	k.via = netip.Addr{}
+	if r, ok := s.Path.Carrier.(*client.Relay); ok {
+		k.via = r.Base()
+		if was.IsValid() && was != k.via {
+			n.bases.Suspect(was)
+		}
+	}
 }
 
 // enrol puts a peer on the roster.

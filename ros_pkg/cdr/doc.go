@@ -9,9 +9,4 @@
 //
 // Marshalling into a buffer that is large enough allocates nothing, nor does unmarshalling into a message that was used before: slices are
 // reused and a string that did not change is kept.
-//
-// # Wide strings
-//
-// In Go a wstring is a string; on the wire it is a u32 count of UTF-16 code units and then the units, no NUL. ROS 2's two middlewares disagree on
-// the size of a unit: see [Encoder.WString].
 package cdr

@@ -59,7 +59,7 @@ func pathWithin(t *testing.T, from, to *fleet.Robot, within time.Duration, want 
 				}
 			}
 		}
-		from.TryHnet("ping", to.Address.String(), "-c", "1", "--timeout", "1s")
+		from.TryHnet("ping", to.Address.String(), "-c", "1", "-W", "1s")
 	}
 	t.Errorf("the path from %s to %s is %s after %v, want %v", from.Name(), to.Name(), last, within, want)
 	return within

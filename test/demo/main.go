@@ -1,5 +1,6 @@
-// Command demo shows the main job on one machine: two robots on a LAN, in network namespaces of their own, whitelist each other, and real
-// Cyclone DDS and Fast DDS programs talk over the encrypted overlay. It leaves nothing behind.
+// Command demo shows the main job on one machine: two robots behind two different NATs and a Base, in network namespaces of their own, whitelist
+// each other; their path goes from relayed to direct, and real Cyclone DDS and Fast DDS programs talk over the encrypted overlay while the Base is
+// killed. It leaves nothing behind.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/hnet-robotics/hnet_bridge/test/dds"
 	"github.com/hnet-robotics/hnet_bridge/test/fleet"
+	"github.com/hnet-robotics/hnet_bridge/test/internet"
 	"github.com/hnet-robotics/hnet_bridge/test/lab"
 )
 
@@ -48,31 +51,38 @@ type demo struct {
 
 func (d *demo) run(t lab.TB) {
 	began := time.Now()
-	d.say("Building two small DDS programs, one on Cyclone DDS and one on Fast DDS, and hnetd and hnet (the first time takes half a minute)")
+	d.say("Building two small DDS programs, one on Cyclone DDS and one on Fast DDS, and hnetd, hnet and hnet_base (the first time takes half a minute)")
 	programs, err := dds.Build(d.ctx)
 	if err != nil {
 		t.Fatalf("demo: %v", err)
 	}
 	fleet.Binary(t, "hnetd")
 
-	d.say("Two robots on one LAN: robot1 and robot2, each with its own network, no server, no Internet")
-	l := lab.New(t)
-	h1, h2 := l.Host("robot1"), l.Host("robot2")
-	l.LAN(lab.Link{}, h1, h2)
-	capture := h1.Capture(t, "lan0")
+	d.say("An Internet in miniature: a Base with a public address, robot1 behind a home router, robot2 behind the NAT of a plant")
+	world := internet.New(t, lab.New(t))
+	base := fleet.StartBase(t, world.Base("base1").Host)
+	d.detail("base1$ hnet_base id")
+	d.detail("       %s", base.Address)
+	home, plant := world.Site("home", internet.LinuxNATFiltered), world.Site("plant", internet.PortRestricted)
+	h1, h2 := home.Host("robot1"), plant.Host("robot2")
+	capture := h1.Capture(t, h1.Device(home))
 
-	d.say("Each starts hnetd, which makes an identity and brings up hnet0 with an address that is a hash of its key")
-	r1, r2 := fleet.Start(t, h1, ""), fleet.Start(t, h2, "")
-	d.detail("robot1 is %s", r1.Address)
-	d.detail("robot2 is %s", r2.Address)
+	d.say("Each robot starts hnetd with that Base in its configuration; hnet0 comes up with an address that is a hash of the robot's key")
+	configuration := "bases:\n" + base.Entry("base1")
+	r1, r2 := fleet.Start(t, h1.Host, configuration), fleet.Start(t, h2.Host, configuration)
+	for _, r := range []*fleet.Robot{r1, r2} {
+		r.Hnet("wait", "base", "--timeout", "20s")
+		d.detail("%s is %s", r.Name(), r.Address)
+	}
 
-	d.say("Nobody is let in by default, so each puts the other on its whitelist")
+	d.say("Nobody is let in by default, so each puts the other on its whitelist; the first packet goes by the Base while both sides open their NATs")
+	met := time.Now()
 	for _, x := range []struct{ on, other *fleet.Robot }{{r1, r2}, {r2, r1}} {
 		d.detail("%s$ hnet whitelist add %s --hostname %s", x.on.Name(), x.other.Address, x.other.Name())
 		x.on.Hnet("whitelist", "add", x.other.Address.String(), "--hostname", x.other.Name())
 	}
-	d.detail("robot1$ hnet ping robot2 -c 1")
-	d.detail("        %s", firstLine(r1.Hnet("ping", "robot2", "-c", "1")))
+	d.detail("robot1$ hnet ping robot2")
+	direct := d.followPath(r1, r2, met)
 
 	d.say("Each writes the DDS profiles for its peers; ROS 2 nodes would be started with the same files")
 	for _, r := range []*fleet.Robot{r1, r2} {
@@ -89,21 +99,47 @@ func (d *demo) run(t lab.TB) {
 	p2.WaitLine(`^received robot1 `, 20*time.Second)
 	d.detail("samples flow both ways, %.1f s after the start of this demo", time.Since(began).Seconds())
 
+	d.say("The Base is killed (kill -9): what goes from robot to robot does not need it")
+	base.Daemon.Kill9()
 	d.watch(r1, p1, p2)
 
 	d.say("Stopping the programs and the daemons")
 	p1.Stop()
 	p2.Stop()
 	s1, s2 := lastReceived(p1, "robot2"), lastReceived(p2, "robot1")
+	gaps := missed(p1, "robot2") + missed(p2, "robot1")
 	r1.Hnet("down")
 	r2.Hnet("down")
-	inside, discovery, other := tally(capture.Stop(), r1, r2)
-	fmt.Printf("\nDone: robot1 (Cyclone DDS) received %d samples, robot2 (Fast DDS) %d.\n", s1, s2)
-	fmt.Printf("On the cable were %d WireGuard frames, %d of LAN discovery and neighbour look-up, %d of anything else.\n", inside, discovery, other)
-	if s1 == 0 || s2 == 0 || other > 0 {
+	c := tally(capture.Stop(), base, r1, r2)
+	fmt.Printf("\nDone: robot1 (Cyclone DDS) received %d samples, robot2 (Fast DDS) %d; %d went missing between the first and the last.\n", s1, s2, gaps)
+	fmt.Printf("On robot1's cable were %d WireGuard frames, %d to and from the Base, %d of talk with routers and neighbours, %d of anything else.\n",
+		c.wireguard, c.base, c.local, c.other)
+	if s1 == 0 || s2 == 0 || gaps > 0 || c.other > 0 || !direct {
 		t.Fatalf("demo: that is not as it should be")
 	}
 }
+
+// directWithin is how long the demo waits for a direct path, which takes a fraction of a second.
+const directWithin = 10 * time.Second
+
+// followPath pings and tells whenever the path changes, until it is direct.
+func (d *demo) followPath(from, to *fleet.Robot, since time.Time) (direct bool) {
+	last := ""
+	for time.Since(since) < directWithin && d.ctx.Err() == nil {
+		line := firstLine(from.Hnet("ping", to.Name(), "-c", "1"))
+		path := pathOf.FindString(line)
+		if path != last {
+			d.detail("%6.2f s %s", time.Since(since).Seconds(), line)
+			last = path
+		}
+		if strings.Contains(path, "direct") {
+			return true
+		}
+	}
+	return false
+}
+
+var pathOf = regexp.MustCompile(` by \S+ at \S+`)
 
 func start(t lab.TB, r *fleet.Robot, program, env string) *lab.Process {
 	cmd := r.Command(context.Background(), program, "both", "--name", r.Name(), "--count", "0", "--rate", "10", "--size", "100")
@@ -161,11 +197,31 @@ func lastReceived(p *lab.Process, sender string) int {
 	return 0
 }
 
-// discoveryPort is LAN discovery's UDP port.
-const discoveryPort = 5583
+// missed counts the samples of a sender that did not arrive, between the first and the last that did.
+func missed(p *lab.Process, sender string) (n int) {
+	last := 0
+	for _, x := range receivedLine.FindAllStringSubmatch(p.Output(), -1) {
+		if x[1] != sender {
+			continue
+		}
+		number, _ := strconv.Atoi(x[2])
+		if last != 0 && number > last+1 {
+			n += number - last - 1
+		}
+		last = max(last, number)
+	}
+	return n
+}
+
+// localPorts are those of LAN discovery, and of asking a router for a port: SSDP, PCP and NAT-PMP, and their announcements.
+var localPorts = []uint16{5583, 1900, 5351, 5350}
+
+// crossed counts the frames that crossed a cable.
+type crossed struct{ wireguard, base, local, other int }
 
 // tally counts what crossed the cable.
-func tally(frames []lab.Frame, robots ...*fleet.Robot) (wireguard, discovery, other int) {
+func tally(frames []lab.Frame, base *fleet.Base, robots ...*fleet.Robot) (c crossed) {
+	bases := base.Addresses()
 	for _, f := range frames {
 		p := f.Decode()
 		inside := false
@@ -174,16 +230,20 @@ func tally(frames []lab.Frame, robots ...*fleet.Robot) (wireguard, discovery, ot
 		}
 		switch {
 		case inside:
-			other++
+			c.other++
+		case slices.Contains(bases, p.Src) || slices.Contains(bases, p.Dst):
+			c.base++
 		case p.WireGuard():
-			wireguard++
-		case p.Kind == lab.ARP || p.Kind == lab.NDP || p.Kind == lab.MLD || p.Kind == lab.IGMP || (p.Kind == lab.UDP && p.DstPort == discoveryPort):
-			discovery++
+			c.wireguard++
+		case p.Kind == lab.ICMP || p.Kind == lab.ARP || p.Kind == lab.NDP || p.Kind == lab.MLD || p.Kind == lab.IGMP,
+			p.Kind == lab.UDP && (slices.Contains(localPorts, p.DstPort) || slices.Contains(localPorts, p.SrcPort)):
+			c.local++
 		default:
-			other++
+			c.other++
+			fmt.Fprintln(os.Stderr, "demo: unexpected:", p)
 		}
 	}
-	return wireguard, discovery, other
+	return c
 }
 
 func (d *demo) say(text string) {

@@ -40,6 +40,16 @@ func (b *Base) Restart() {
 	b.Daemon.WaitLine(b.Address.String(), 20*time.Second)
 }
 
+// Addresses are those of the host's network devices, overlay and link-local ones apart.
+func (b *Base) Addresses() (list []netip.Addr) {
+	for _, field := range strings.Fields(b.Run(b.t, "ip", "-o", "addr", "show", "scope", "global")) {
+		if p, err := netip.ParsePrefix(field); err == nil {
+			list = append(list, p.Addr())
+		}
+	}
+	return list
+}
+
 // Entry is the line for the 'bases' of a client's configuration; host is the name or address under which the client finds the Base.
 func (b *Base) Entry(host string) string {
 	return fmt.Sprintf("  - {host: \"%s\", address: \"%s\"}\n", host, b.Address)

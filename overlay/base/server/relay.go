@@ -77,11 +77,11 @@ func run(b []byte, segment int) int {
 
 // forwarder collects what one loop forwards from the buffers of one batch.
 type forwarder struct {
-	s       *Server
-	runs    []forward
-	fair    []forward // of runs, what goes through the fair queue
-	ways    []way
-	several bool // the last batch was of several senders
+	s     *Server
+	runs  []forward
+	fair  []forward // of runs, what goes through the fair queue
+	ways  []way
+	mixed int // for how many batches more its input counts as that of several sources, who are to get their shares
 }
 
 // forward is a run on its way.
@@ -114,10 +114,8 @@ func (f *forwarder) flush() {
 	s := f.s
 	start := time.Now()
 	now := s.nano(start)
-	f.several = false
 	for i := range f.runs {
 		r := &f.runs[i]
-		f.several = f.several || r.sender != f.runs[0].sender
 		switch {
 		case len(f.fair) > 0 || !s.egress.direct(now, len(r.b)):
 			f.fair = append(f.fair, *r)
@@ -139,7 +137,7 @@ func (f *forwarder) flush() {
 		if failed > 0 {
 			s.stats.DroppedSend.Add(uint64(failed))
 		}
-		if end := time.Now(); full || end.Sub(start) > slow {
+		if end := time.Now(); full || f.mixed > 0 && end.Sub(start) > slow {
 			s.egress.congest(s.nano(end))
 		}
 		clear(w.messages)
@@ -148,6 +146,20 @@ func (f *forwarder) flush() {
 	clear(f.runs)
 	clear(f.fair)
 	f.runs, f.fair = f.runs[:0], f.fair[:0]
+}
+
+// mixedBatches is how long one batch with datagrams of several sources counts.
+const mixedBatches = 64
+
+// from notes the source of the messages of a batch.
+func (f *forwarder) from(batch []underlay.Message) {
+	for i := range batch {
+		if batch[i].Remote != batch[0].Remote {
+			f.mixed = mixedBatches
+			return
+		}
+	}
+	f.mixed = max(0, f.mixed-1)
 }
 
 // send adds a run to what leaves by its socket.

@@ -16,7 +16,7 @@ import (
 const (
 	socketMessages    = 32
 	alternateMessages = 4
-	// fullBatches is after how many full batches in a row the reader counts as too slow for what comes: then what several senders have relayed is
+	// fullBatches is after how many full batches in a row the reader counts as too slow for what comes: then what several sources send is
 	// shared fairly, since what the kernel drops is not.
 	fullBatches = 16
 )
@@ -132,9 +132,10 @@ func (s *Server) socketLoop(ctx context.Context, sock underlay.Socket, only neti
 			return ended(ctx, sock, err)
 		}
 		now := time.Now()
+		out.from(messages[:n])
 		if n < len(messages) {
 			full = 0
-		} else if full++; full >= fullBatches && out.several {
+		} else if full++; full >= fullBatches && out.mixed > 0 {
 			s.egress.congest(s.nano(now))
 		}
 		for i := range messages[:n] {
