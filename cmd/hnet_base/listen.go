@@ -70,6 +70,11 @@ func open(o *options) (l server.ListenConfig, noSTUN, err error) {
 		}
 		l.Alternate = alternate
 	}
+	if o.udp != 0 {
+		if l.Prober, err = openUDP(l.Only, 0); err != nil {
+			return l, nil, fmt.Errorf("no UDP port for filter probes could be opened: %w", err)
+		}
+	}
 	return l, noSTUN, nil
 }
 
@@ -86,7 +91,7 @@ func growBuffers(log *slog.Logger, l *server.ListenConfig) {
 }
 
 func closeAll(l *server.ListenConfig) {
-	for _, sock := range []underlay.Socket{l.UDP.IPv4, l.UDP.IPv6, l.Alternate.IPv4, l.Alternate.IPv6} {
+	for _, sock := range []underlay.Socket{l.UDP.IPv4, l.UDP.IPv6, l.Alternate.IPv4, l.Alternate.IPv6, l.Prober.IPv4, l.Prober.IPv6} {
 		if sock != nil {
 			sock.Close()
 		}

@@ -232,3 +232,8 @@ func usable(e netip.AddrPort) bool {
 	a := e.Addr()
 	return a.IsValid() && e.Port() != 0 && a.IsGlobalUnicast()
 }
+
+// isMain reports whether an endpoint is one that a Base's clients send to: what comes from there shows nothing of the filtering.
+func (m *Machine) isMain(e netip.AddrPort) bool {
+	return slices.ContainsFunc(m.bases, func(b Registration) bool { return b.Via == e || slices.Contains(b.UDP, e) })
+}

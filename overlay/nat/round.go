@@ -283,7 +283,7 @@ func (f *family) returned(id [12]byte) bool {
 // passed takes a filter probe.
 func (f *family) passed(now time.Time, nonce [12]byte, from netip.AddrPort) {
 	r := f.round
-	if r == nil || r.filter.state == idle || r.filter.to != from || !f.virgin(now, from) {
+	if r == nil || r.filter.state == idle || r.filter.to.Addr() != from.Addr() || f.m.isMain(from) || !f.virgin(now, from) {
 		return
 	}
 	if tries := nonce[11]; tries == 0 || int(tries) > r.filter.tries || [11]byte(nonce[:11]) != [11]byte(r.filter.id[:11]) {

@@ -158,7 +158,6 @@ func (n *Node) baseTold(now time.Time, e client.Event) {
 		if n.where.unobserve(e.Base) {
 			n.announceSelf()
 		}
-		n.log.Info("not registered with a Base any more", "base", e.Base)
 		n.publish(api.EventBase, netip.Addr{}, e.Base.String()+" lost")
 	case client.PeerHere:
 		n.met(now, e)
@@ -173,7 +172,6 @@ func (n *Node) baseTold(now time.Time, e client.Event) {
 func (n *Node) registered(now time.Time, e client.Event) {
 	udp := e.Transport == client.UDP
 	if e.Type == client.Registered {
-		n.log.Info("registered with a Base", "base", e.Base, "transport", e.Transport, "endpoint", e.Endpoint, "observed", e.Observed)
 		n.publish(api.EventBase, netip.Addr{}, e.Base.String()+" registered")
 	}
 	r := nat.Registration{Base: e.Base, Alternate: e.AlternatePort}

@@ -259,6 +259,9 @@ func (n *Node) WhitelistRemove(_ context.Context, a netip.Addr) (api.WhitelistEn
 		return api.WhitelistEntry{}, refusal(err, api.CodeConflict)
 	}
 	n.wanted()
+	if n.relay != nil {
+		n.relay.server.Review()
+	}
 	n.engine.Refresh(a)
 	n.forget(a)
 	n.writeHosts()

@@ -32,6 +32,9 @@
 // through this process, which loses, delays and orders them. Devices, addresses and carrier stay as they are,
 // so a link can be degraded while programs use it.
 //
+// Members get private addresses, or those of [Prefixes]. Package internet builds a small Internet with them: routers, NATs, firewalls and
+// proxies, and hosts behind them.
+//
 // # When it cannot be had
 //
 // Where rights or /dev/net/tun are missing, [New] skips the test in one line that says what is missing. With

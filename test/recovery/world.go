@@ -222,10 +222,8 @@ func (w *world) via(p api.Peer) string {
 		return p.Endpoint.String()
 	}
 	for _, b := range w.bases {
-		for _, host := range w.net.Lookup(b.Name()) {
-			if host == p.Endpoint.Addr() {
-				return b.Name()
-			}
+		if host := p.Endpoint.Addr(); host == b.Addr4("lan0") || host == b.Addr6("lan0") {
+			return b.Name()
 		}
 	}
 	return p.Endpoint.String()

@@ -3,6 +3,7 @@ package command
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,23 +12,36 @@ import (
 )
 
 func (a *app) peers() *cobra.Command {
-	watch := false
+	watch, paths := false, false
+	list := a.call(func(ctx context.Context, c *api.Client, _ []string) error {
+		if watch {
+			return a.watchPeers(ctx, c)
+		}
+		peers, err := c.Peers(ctx)
+		if err != nil {
+			return err
+		}
+		return a.show(peers, func() string {
+			lines := a.peerLines(peers)
+			if paths {
+				lines = a.withPaths(lines, peers)
+			}
+			return strings.Join(lines, "\n") + "\n"
+		})
+	})
 	cmd := &cobra.Command{
 		Use:   "peers",
 		Short: "List the peers, how they are reached and how well",
 		Args:  exactly(),
-		RunE: a.call(func(ctx context.Context, c *api.Client, _ []string) error {
-			if watch {
-				return a.watchPeers(ctx, c)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if watch && paths {
+				return usagef(cmd, "--watch and --paths do not go together")
 			}
-			peers, err := c.Peers(ctx)
-			if err != nil {
-				return err
-			}
-			return a.show(peers, func() string { return strings.Join(a.peerLines(peers), "\n") + "\n" })
-		}),
+			return list(cmd, args)
+		},
 	}
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing changes until Ctrl-C")
+	cmd.Flags().BoolVarP(&paths, "paths", "p", false, "show all ways to each peer that were tried lately; * marks the one in use (JSON has them always)")
 	return cmd
 }
 
@@ -68,6 +82,64 @@ func (a *app) peerLines(peers []api.Peer) []string {
 		t.rows = append(t.rows, row)
 	}
 	return t.lines(a.width(), a.colour())
+}
+
+var pathStateStyle = map[api.PathState]style{
+	api.PathAlive:    green,
+	api.PathDoubtful: yellow,
+	api.PathDead:     red,
+	api.PathUntried:  dim,
+}
+
+// pathIndent stands in front of the lines of paths.
+const pathIndent = "  "
+
+// withPaths puts the paths of each peer below its line; lines are the head and one for each of peers.
+func (a *app) withPaths(lines []string, peers []api.Peer) []string {
+	t := table{columns: []column{
+		{head: ""}, {head: "PATH"}, {head: "ENDPOINT"}, {head: "STATE"},
+		{head: "RTT", right: true, spare: 1}, {head: "JITTER", right: true, spare: 4}, {head: "LOSS", right: true, spare: 2}, {head: "MTU", right: true, spare: 3},
+	}}
+	for _, p := range peers {
+		for _, x := range p.Paths {
+			t.rows = append(t.rows, pathRow(x))
+		}
+	}
+	if len(t.rows) == 0 {
+		return lines
+	}
+	width := a.width()
+	if width > 0 {
+		width = max(1, width-len(pathIndent))
+	}
+	below := t.lines(width, a.colour())
+	all := []string{lines[0], pathIndent + below[0]}
+	below = below[1:]
+	for i, p := range peers {
+		all = append(all, lines[1+i])
+		for range p.Paths {
+			all = append(all, pathIndent+below[0])
+			below = below[1:]
+		}
+	}
+	return all
+}
+
+func pathRow(x api.PeerPath) []cell {
+	mark, endpoint, mtu := cell{" ", plain}, none, none
+	if x.Selected {
+		mark = cell{"*", bold}
+	}
+	if x.Endpoint.IsValid() {
+		endpoint = x.Endpoint.String()
+	}
+	if x.MTU > 0 {
+		mtu = strconv.Itoa(x.MTU)
+	}
+	return []cell{
+		mark, {pathText(x.Path), plain}, {endpoint, plain}, {printable(string(x.State)), pathStateStyle[x.State]},
+		{humanMS(x.RTT), plain}, {humanMS(x.Jitter), plain}, {humanLoss(x.Loss), lossStyle(x.Loss)}, {mtu, plain},
+	}
 }
 
 func lossStyle(loss *float64) style {

@@ -88,7 +88,7 @@ func (s *Server) control(now time.Time, at *route, hops uint8, b []byte) {
 		s.stats.RefusedRate.Add(1)
 		return
 	}
-	result := s.registry.receive(now, at, hops, b, s.alternateTo)
+	result := s.registry.receive(now, at, hops, b, s.proberTo)
 	s.unlock()
 	if result == unknown {
 		s.unknown(n, at, b)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,8 +26,11 @@ const (
 type ListenConfig struct {
 	// UDP are the main sockets.
 	UDP Sockets
-	// Alternate are sockets on another port, which answer STUN alone and from which filter probes are sent.
+	// Alternate are sockets on another port, which answer STUN alone.
 	Alternate Sockets
+	// Prober are sockets on any third port, from which filter probes are sent and which nobody ever sends to: a NAT that takes an unasked datagram
+	// for the router's own would give the client's STUN requests to that port another mapping. Missing ones are replaced by the Alternate ones.
+	Prober Sockets
 	// TLS are listeners for TCP; the server does TLS on them.
 	TLS []net.Listener
 	// Only is the address of this host that the sockets serve; invalid = all. What came to another is dropped.
@@ -65,9 +69,12 @@ func (s *Server) alternatePort(at *route) uint16 {
 	return 0
 }
 
-// alternateTo is the route to the same client from the alternate port.
-func (s *Server) alternateTo(at *route) (route, bool) {
-	sock := s.alternate.Load().of(at.remote.Addr())
+// proberTo is the route to the same client from the port of filter probes.
+func (s *Server) proberTo(at *route) (route, bool) {
+	sock := s.prober.Load().of(at.remote.Addr())
+	if sock == nil {
+		sock = s.alternate.Load().of(at.remote.Addr())
+	}
 	return route{sock: sock, remote: at.remote, local: at.local}, sock != nil
 }
 
@@ -79,6 +86,7 @@ func (s *Server) Serve(ctx context.Context, l ListenConfig) error {
 		return err
 	}
 	s.alternate.Store(&l.Alternate)
+	s.prober.Store(&l.Prober)
 	l.Only = l.Only.WithZone("")
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.Run(ctx) })
@@ -105,7 +113,7 @@ func (s *Server) Serve(ctx context.Context, l ListenConfig) error {
 
 // closeAll closes everything that a server listens on.
 func closeAll(l *ListenConfig) {
-	for _, sock := range append(l.UDP.all(), l.Alternate.all()...) {
+	for _, sock := range slices.Concat(l.UDP.all(), l.Alternate.all(), l.Prober.all()) {
 		sock.Close()
 	}
 	for _, listener := range l.TLS {

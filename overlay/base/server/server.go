@@ -117,6 +117,7 @@ type Server struct {
 	wake      chan struct{}
 	emptied   chan struct{} // closed when a draining server has nobody left; nil = it is not draining
 	alternate atomic.Pointer[Sockets]
+	prober    atomic.Pointer[Sockets]
 
 	conns   connections
 	serving sync.WaitGroup // goroutines of connections

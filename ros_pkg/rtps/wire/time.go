@@ -2,7 +2,6 @@ package wire
 
 import (
 	"math"
-	"math/bits"
 	"time"
 )
 
@@ -39,12 +38,7 @@ const Infinite time.Duration = math.MaxInt64
 
 // fraction is ns in units of 2^-32 s, rounded up; 0 <= ns < 1e9.
 func fraction(ns int) uint32 {
-	hi, lo := bits.Mul64(uint64(ns), 1<<32)
-	q, r := bits.Div64(hi, lo, 1e9)
-	if r > 0 {
-		q++
-	}
-	return uint32(q)
+	return uint32((uint64(ns)<<32 + 1e9 - 1) / 1e9)
 }
 
 func nanoseconds(fraction uint32) int64 { return int64(uint64(fraction) * 1e9 >> 32) }

@@ -1,0 +1,214 @@
+package idl
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Description is a type description (REP 2011, REP 2016), what type_description_interfaces/msg/TypeDescription holds: a type and all types it is made of.
+type Description struct {
+	Type       Individual
+	Referenced []Individual // sorted by name
+}
+
+// Individual describes one type.
+type Individual struct {
+	Name   string
+	Fields []FieldDescription
+}
+
+// FieldDescription describes one field.
+type FieldDescription struct {
+	Name           string
+	TypeID         uint8  // kind and form: type_description_interfaces/msg/FieldType
+	Capacity       uint64 // size of an array, bound of a bounded sequence
+	StringCapacity uint64 // bound of a bounded string
+	Nested         string // "" for primitive types
+	Default        string // no part of the hash
+}
+
+// placeholder is the field that rosidl gives a message without fields, since IDL knows no empty structure.
+const placeholder = "structure_needs_at_least_one_member"
+
+var eventInfo = Name{"service_msgs", "msg", "ServiceEventInfo"}
+
+// Hash returns the RIHS01 type hash: the SHA-256 of the description as JSON, default values left out.
+func (d *Description) Hash() string {
+	sum := sha256.Sum256(d.appendJSON(nil))
+	return "RIHS01_" + hex.EncodeToString(sum[:])
+}
+
+// appendJSON appends the form that is hashed: REP 2016 fixes every space of it. All text in it is ASCII without characters to escape.
+func (d *Description) appendJSON(b []byte) []byte {
+	b = append(b, `{"type_description": `...)
+	b = d.Type.appendJSON(b)
+	b = append(b, `, "referenced_type_descriptions": [`...)
+	for i := range d.Referenced {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = d.Referenced[i].appendJSON(b)
+	}
+	return append(b, "]}"...)
+}
+
+func (t *Individual) appendJSON(b []byte) []byte {
+	b = fmt.Appendf(b, `{"type_name": "%s", "fields": [`, t.Name)
+	for i, f := range t.Fields {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = fmt.Appendf(b, `{"name": "%s", "type": {"type_id": %d, "capacity": %d, "string_capacity": %d, "nested_type_name": "%s"}}`,
+			f.Name, f.TypeID, f.Capacity, f.StringCapacity, f.Nested)
+	}
+	return append(b, "]}"...)
+}
+
+// Describe returns the description of a message, a service, or a request, response or event of a service. lookup returns the file of a message's name or of a service's; an
+// error of its stops the description.
+func Describe(name Name, lookup func(Name) (*File, error)) (*Description, error) {
+	known := map[string]*Individual{}
+	// individual describes one type and, being asked for a part of a service, finds the service.
+	individual := func(n Name) (*Individual, error) {
+		of := n
+		part := ""
+		if n.Kind == "srv" {
+			if at := strings.LastIndexByte(n.Base, '_'); at >= 0 {
+				of.Base, part = n.Base[:at], n.Base[at+1:]
+			}
+		}
+		f, err := lookup(of)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case f.Message != nil && n.Kind == "msg":
+			return describeMessage(f.Message), nil
+		case f.Service == nil:
+		case part == "":
+			return describeService(f.Service), nil
+		case part == "Request":
+			return describeMessage(f.Service.Request), nil
+		case part == "Response":
+			return describeMessage(f.Service.Response), nil
+		case part == "Event":
+			return describeEvent(f.Service), nil
+		}
+		return nil, fmt.Errorf("idl: %s: no such type", n)
+	}
+	top, err := individual(name)
+	if err != nil {
+		return nil, err
+	}
+	for queue := references(top); len(queue) > 0; queue = queue[1:] {
+		if known[queue[0]] != nil {
+			continue
+		}
+		n, err := ParseName(queue[0])
+		if err != nil {
+			return nil, err
+		}
+		t, err := individual(n)
+		if err != nil {
+			return nil, fmt.Errorf("%s needs %s: %w", name, n, err)
+		}
+		if n == name {
+			return nil, fmt.Errorf("idl: %s contains itself", name)
+		}
+		known[queue[0]] = t
+		queue = append(queue, references(t)...)
+	}
+	d := &Description{Type: *top}
+	for _, t := range known {
+		d.Referenced = append(d.Referenced, *t)
+	}
+	slices.SortFunc(d.Referenced, func(a, b Individual) int { return strings.Compare(a.Name, b.Name) })
+	return d, nil
+}
+
+func references(t *Individual) []string {
+	var names []string
+	for _, f := range t.Fields {
+		if f.Nested != "" {
+			names = append(names, f.Nested)
+		}
+	}
+	return names
+}
+
+func describeMessage(m *Message) *Individual {
+	t := &Individual{Name: m.Name.String()}
+	for _, f := range m.Fields {
+		d := FieldDescription{Name: f.Name, TypeID: uint8(f.Type.Kind) + uint8(f.Type.Form), Capacity: uint64(f.Type.Size),
+			StringCapacity: uint64(f.Type.StringBound), Default: pythonText(f.Default, false)}
+		if f.Type.Kind == Nested {
+			d.Nested = f.Type.Nested.String()
+		}
+		t.Fields = append(t.Fields, d)
+	}
+	if len(m.Fields) == 0 {
+		t.Fields = []FieldDescription{{Name: placeholder, TypeID: uint8(Uint8)}}
+	}
+	return t
+}
+
+func describeService(s *Service) *Individual {
+	name := s.Name.String()
+	return &Individual{name, []FieldDescription{
+		{Name: "request_message", TypeID: uint8(Nested), Nested: name + "_Request"},
+		{Name: "response_message", TypeID: uint8(Nested), Nested: name + "_Response"},
+		{Name: "event_message", TypeID: uint8(Nested), Nested: name + "_Event"},
+	}}
+}
+
+// describeEvent describes what a service's introspection publishes: when, and the request or the response.
+func describeEvent(s *Service) *Individual {
+	name := s.Name.String()
+	optional := uint8(Nested) + uint8(Bounded)
+	return &Individual{name + "_Event", []FieldDescription{
+		{Name: "info", TypeID: uint8(Nested), Nested: eventInfo.String()},
+		{Name: "request", TypeID: optional, Capacity: 1, Nested: name + "_Request"},
+		{Name: "response", TypeID: optional, Capacity: 1, Nested: name + "_Response"},
+	}}
+}
+
+// pythonText writes a default value as the descriptions that rosidl generates have it: as Python's str() and, for elements of tuples, repr().
+func pythonText(v any, element bool) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case bool:
+		if v {
+			return "True"
+		}
+		return "False"
+	case float64:
+		s := strconv.FormatFloat(v, 'g', -1, 64)
+		if strings.IndexAny(s, ".eEIN") < 0 {
+			s += ".0"
+		}
+		return s
+	case string:
+		if !element {
+			return v
+		}
+		if strings.Contains(v, "'") && !strings.Contains(v, `"`) {
+			return `"` + v + `"`
+		}
+		return "'" + strings.ReplaceAll(strings.ReplaceAll(v, `\`, `\\`), "'", `\'`) + "'"
+	case []any:
+		parts := make([]string, len(v))
+		for i, x := range v {
+			parts[i] = pythonText(x, true)
+		}
+		if len(parts) == 1 {
+			return "(" + parts[0] + ",)"
+		}
+		return "(" + strings.Join(parts, ", ") + ")"
+	}
+	return fmt.Sprint(v)
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+	"github.com/hnet-robotics/hnet_bridge/test/lab"
+	"github.com/hnet-robotics/hnet_bridge/test/recovery/traffic"
+)
+
+// Result is what one run of a row brought.
+type Result struct {
+	Row     *Row
+	Trouble string        // why it could not be tried
+	Whole   traffic.Report // since it began
+	Counted traffic.Report // since traffic was possible again
+	After   time.Duration // both robots took the row's path from then on; 0 = from the beginning, never = not
+	Before  [2]leg
+	Legs    [2][]leg // since then; the first is the one before
+	Began   time.Time
+	Mark    time.Time // traffic was possible again
+}
+
+const never = time.Duration(1<<63 - 1)
+
+// Fail tells what is not as required, nothing if all is.
+func (r Result) Fail() string {
+	row := r.Row
+	if r.Trouble != "" {
+		return r.Trouble
+	}
+	var why []string
+	if s := r.Counted.Worst(); row.Silence != 0 && s > row.Silence {
+		why = append(why, fmt.Sprintf("silent for %.1f s", s.Seconds()))
+	}
+	if n := r.Whole.AllLost(); row.NoLoss && n > 0 {
+		why = append(why, fmt.Sprintf("%d datagrams lost", n))
+	}
+	switch {
+	case row.Path == "":
+	case r.After == never:
+		why = append(why, fmt.Sprintf("not %s within %v", row.Path, row.limit()))
+	case row.Within != 0 && r.After > row.Within:
+		why = append(why, fmt.Sprintf("%s only after %.1f s", row.Path, r.After.Seconds()))
+	}
+	return strings.Join(why, "; ")
+}
+
+// recorder keeps why a row could not be tried.
+type recorder struct {
+	lab.TB
+	mu      sync.Mutex
+	trouble string
+}
+
+func (r *recorder) note(format string, args []any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.trouble == "" {
+		r.trouble = fmt.Sprintf(format, args...)
+	}
+}
+
+func (r *recorder) Errorf(format string, args ...any) {
+	r.TB.Helper()
+	r.note(format, args)
+	r.TB.Errorf(format, args...)
+}
+
+func (r *recorder) Fatalf(format string, args ...any) {
+	r.TB.Helper()
+	r.note(format, args)
+	r.TB.Fatalf(format, args...)
+}
+
+// try runs a row once in a lab of its own.
+func try(t lab.TB, row *Row, result *Result) {
+	*result = Result{Row: row, After: never}
+	r := &recorder{TB: t}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		result.Trouble = r.trouble
+	}()
+	w := deploy(r, row)
+	result.Before = [2]leg{w.a.log.last(), w.b.log.last()}
+	w.began = time.Now()
+	result.Began, result.Mark = w.began, w.began
+	if mark := row.Do(w); !mark.IsZero() {
+		result.Mark = mark
+	}
+	for {
+		time.Sleep(poll)
+		since := time.Since(result.Mark)
+		reached := row.Path == "" || w.onPath(row, result.Mark) != never
+		if since > row.Watch && reached || since > row.limit() {
+			break
+		}
+	}
+	if row.Path != "" {
+		time.Sleep(settleAfter)
+		result.After = w.onPath(row, result.Mark)
+	}
+	// What was sent last may still be on its way.
+	end := time.Now()
+	time.Sleep(500 * time.Millisecond)
+	result.Whole = w.stream.Report(w.began, end)
+	result.Counted = w.stream.Report(result.Mark, end)
+	result.Legs = [2][]leg{w.a.log.since(w.began), w.b.log.since(w.began)}
+}
+
+// onPath is how long after mark both robots' packets took the row's path for good, and traffic flowed both ways: never if they do not now.
+func (w *world) onPath(row *Row, mark time.Time) time.Duration {
+	var at time.Time
+	for _, x := range []*robot{w.a, w.b} {
+		from := x.log.since(w.began)
+		last := len(from) - 1
+		if last < 0 || from[last].path != row.Path {
+			return never
+		}
+		for last > 0 && from[last-1].path == row.Path {
+			last--
+		}
+		// A path that was lost without being known to be is counted from when packets come by it again.
+		if s := from[last].at; s.After(at) {
+			at = s
+		}
+	}
+	if r := w.stream.Report(mark, time.Now()); r.Worst() > 200*time.Millisecond {
+		for _, s := range r.Silence {
+			if s.For() > 200*time.Millisecond && s.To.After(at) {
+				at = s.To
+			}
+		}
+	}
+	return max(0, at.Sub(mark))
+}
+
+// story tells the legs of a run in words.
+func story(all []leg, began time.Time) string {
+	var b strings.Builder
+	for i, l := range all {
+		switch {
+		case i == 0:
+			b.WriteString(l.String())
+		case l.path == all[i-1].path && l.path == api.PathDirect:
+			fmt.Fprintf(&b, " → direct elsewhere (%.1f s)", l.at.Sub(began).Seconds())
+		default:
+			fmt.Fprintf(&b, " → %v (%.1f s)", l, l.at.Sub(began).Seconds())
+		}
+	}
+	return b.String()
+}
