@@ -137,6 +137,7 @@ type Engine struct {
 	joining    budget               // of all packets in reassembly
 	echoes     echoes
 	deliveries deliveries
+	quota      quota
 	sprays     sprays
 	unreach    limiter
 	refusals   limiter

@@ -132,6 +132,11 @@ func (in *inbound) own(now time.Time, b []byte, m *underlay.Message) {
 	in.wireguard(now, kindOf(inner), inner, m)
 }
 
+// path is the one that m came by.
+func (in *inbound) path(m *underlay.Message) Path {
+	return Path{Carrier: in.carrier, Kind: in.e.kindOfPath(in.carrier, m.Remote.Addr()), Remote: m.Remote, Local: m.Local}
+}
+
 // by notes the carrier of what comes next; a run has one.
 func (in *inbound) by(now time.Time, c Carrier, m *underlay.Message) {
 	if in.carrier != c {
@@ -200,7 +205,7 @@ func (in *inbound) endRun(now time.Time, m *underlay.Message) {
 	var moved bool
 	if todo&wireguard.Flush != 0 {
 		// The first message under new keys: the answer to a handshake went the way it came.
-		moved = p.proved(e, now, Path{Carrier: in.carrier, Remote: m.Remote, Local: m.Local})
+		moved = p.answered(e, now, in.path(m), p.routes.answered)
 	} else {
 		moved = p.arrived(e, now, in.carrier, m)
 	}
@@ -314,7 +319,7 @@ func (in *inbound) handshake(now time.Time, b []byte, m *underlay.Message) {
 	e.gateMu.Lock()
 	verdict, reply := e.gate.Judge(now, b, m.Remote)
 	e.gateMu.Unlock()
-	path := Path{Carrier: in.carrier, Kind: e.kindOfPath(in.carrier, m.Remote.Addr()), Remote: m.Remote, Local: m.Local}
+	path := in.path(m)
 	switch verdict {
 	case wireguard.Drop:
 		e.stats.Unauthentic.Add(1)
@@ -357,11 +362,14 @@ func (in *inbound) initiation(now time.Time, b []byte, path Path) {
 			e.stats.Replayed.Add(1)
 			return 0
 		}
+		p.routes.answer(path)
 		in.out.raw(path, response)
 		if p.chooses() && !path.relayed() {
 			// The way it came may lead here only; by a relay the answer comes back for sure.
 			for _, r := range contact.Relays[:min(len(contact.Relays), 1)] {
-				in.out.raw(Path{Carrier: r, Remote: r.Endpoint()}, response)
+				by := Path{Carrier: r, Remote: r.Endpoint()}
+				p.routes.answer(by)
+				in.out.raw(by, response)
 			}
 		}
 		return 0
@@ -379,7 +387,7 @@ func (in *inbound) response(now time.Time, b []byte, path Path) {
 			in.e.stats.Unauthentic.Add(1)
 			return 0
 		}
-		if p.proved(in.e, now, path) {
+		if p.answered(in.e, now, path, p.routes.asked) {
 			in.e.cfg.Notify(Event{Type: PathChanged, Peer: p.address, Path: p.path})
 		}
 		return todo

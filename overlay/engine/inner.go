@@ -39,7 +39,7 @@ func (in *inbound) inner(now time.Time, p *peer, b []byte, m *underlay.Message) 
 		in.e.stats.Malformed.Add(1)
 		return
 	}
-	at := Path{Carrier: in.carrier, Remote: m.Remote, Local: m.Local}
+	at := in.path(m)
 	switch b[0] {
 	case innerHello:
 		in.native(now, p)

@@ -225,10 +225,14 @@ func (e *Engine) initiate(p *peer, now time.Time, a *action) {
 		return
 	}
 	a.handshake = message
-	attempts, _ := p.machine.Handshaking()
+	attempts, again := p.machine.Handshaking()
+	if attempts == 0 || !again {
+		p.routes.asked = p.routes.asked[:0]
+	}
 	if p.path.valid() {
 		a.to = append(a.to, p.path)
 	}
+	defer func() { p.routes.ask(a.to) }()
 	if !p.path.valid() || attempts > 0 || p.routes.silent {
 		if contact, ok := e.cfg.Directory.ByAddress(p.address); ok {
 			e.everywhere(p, contact, attempts, a)
@@ -249,12 +253,18 @@ func (e *Engine) everywhere(p *peer, c Contact, attempts int, a *action) {
 		a.to[i].Local = underlay.Source{}
 	}
 	byRelay := len(c.Relays) > 0 && attempts < relayFirst
-	for _, remote := range slices.Concat(c.Candidates, p.routes.told) {
+	each := make(map[netip.Addr]int)
+	now := time.Now()
+	list := slices.Concat(c.Candidates, p.routes.told)
+	for i := range list {
+		remote := list[(i+attempts)%len(list)] // not always the same ones of an address with many
 		s := e.socketFor(remote.Addr())
-		if s == nil || !usable(remote) || (p.path.valid() && remote == p.path.Remote) {
+		if s == nil || !usable(remote) || (p.path.valid() && remote == p.path.Remote) || each[remote.Addr()] >= perAddress {
 			continue
 		}
-		if kind := e.kindOfPath(direct{s}, remote.Addr()); kind == path.LAN || !byRelay {
+		kind := e.kindOfPath(direct{s}, remote.Addr())
+		if (kind == path.LAN || !byRelay) && e.quota.take(now, remote.Addr()) {
+			each[remote.Addr()]++
 			a.to = append(a.to, Path{Carrier: direct{s}, Remote: remote})
 		}
 	}

@@ -46,6 +46,9 @@ func (o *outbound) probe(now time.Time, p *peer, probe path.Probe) {
 	binary.BigEndian.PutUint32(m[4:], probe.Sequence)
 	if _, relayed := at.Carrier.(Relay); !relayed {
 		at.ttl, at.df = probe.TTL, probe.DF
+		if !o.e.quota.take(now, at.Remote.Addr()) {
+			return
+		}
 	}
 	o.innerOn(now, p, at, m)
 }
@@ -58,7 +61,7 @@ func (in *inbound) probed(now time.Time, p *peer, at Path, b []byte) {
 	in.out.innerOn(now, p, at, reply)
 	in.chosen(now, p, func() {
 		p.routes.note(at.key(), p.path.key()).local = at.Local
-		p.routes.machine.Asked(now, at.key(), in.e.kindOfPath(at.Carrier, at.Remote.Addr()), b[1])
+		p.routes.machine.Asked(now, at.key(), at.Kind, b[1])
 	})
 }
 
@@ -66,7 +69,10 @@ func (in *inbound) probed(now time.Time, p *peer, at Path, b []byte) {
 func (in *inbound) probeReply(now time.Time, p *peer, at Path, b []byte) {
 	in.chosen(now, p, func() {
 		p.routes.note(at.key(), p.path.key()).local = at.Local
-		p.routes.machine.Reply(now, at.key(), in.e.kindOfPath(at.Carrier, at.Remote.Addr()), binary.BigEndian.Uint32(b[4:]))
+		if !at.relayed() {
+			in.e.quota.heard(now, at.Remote.Addr())
+		}
+		p.routes.machine.Reply(now, at.key(), at.Kind, binary.BigEndian.Uint32(b[4:]))
 	})
 }
 

@@ -26,6 +26,8 @@ type routes struct {
 	told     []netip.AddrPort // where the peer itself says it is, from inside the tunnel
 	mapping  path.Mapping     // of the NAT in front of the peer, in its own words
 	silent   bool             // none answers
+	asked    []path.Key       // where the initiations of this attempt went
+	answered []path.Key       // where the last responses went
 	sprayDue bool             // port prediction waits for one of the NATs to be measured
 }
 
@@ -56,6 +58,26 @@ func (r *routes) note(k path.Key, inUse path.Key) *route {
 	}
 	r.known = append(r.known, route{key: k})
 	return &r.known[len(r.known)-1]
+}
+
+// maxAsked bounds the ways of which it is remembered that a handshake message went there.
+const maxAsked = 64
+
+// ask notes where an initiation goes.
+func (r *routes) ask(to []Path) {
+	for _, x := range to {
+		if k := x.key(); len(r.asked) < maxAsked && !slices.Contains(r.asked, k) {
+			r.asked = append(r.asked, k)
+		}
+	}
+}
+
+// answer notes where a response goes.
+func (r *routes) answer(to Path) {
+	if len(r.answered) >= 4 {
+		r.answered = slices.Delete(r.answered, 0, 1)
+	}
+	r.answered = append(r.answered, to.key())
 }
 
 // kindOfPath tells a relay from a neighbour on a link of ours and from a peer elsewhere.
@@ -178,8 +200,20 @@ func (p *peer) arrived(e *Engine, now time.Time, c Carrier, m *underlay.Message)
 	return moved
 }
 
+// answered takes note of a way that a handshake message came by which answers one of ours. It works in both directions if what was answered
+// went there, too: its source alone may be forged. The peer's lock is held.
+func (p *peer) answered(e *Engine, now time.Time, at Path, sent []path.Key) (moved bool) {
+	if p.chooses() && !slices.Contains(sent, at.key()) {
+		return p.arrived(e, now, at.Carrier, &underlay.Message{Remote: at.Remote, Local: at.Local})
+	}
+	return p.proved(e, now, at)
+}
+
 // proved takes note of a way that works in both directions. The peer's lock is held.
 func (p *peer) proved(e *Engine, now time.Time, at Path) (moved bool) {
+	if at.Remote.IsValid() && !at.relayed() {
+		e.quota.heard(now, at.Remote.Addr())
+	}
 	if !p.chooses() {
 		moved = p.path.Remote != at.Remote || p.path.Carrier != at.Carrier
 		if moved {

@@ -27,7 +27,8 @@ const (
 type sprays struct {
 	mu      sync.Mutex
 	running bool
-	ctx     context.Context // of Run, nil before
+	last    map[netip.Addr]time.Time // when which address was sprayed last
+	ctx     context.Context          // of Run, nil before
 	tasks   sync.WaitGroup
 
 	in   *inbound // of all scouts
@@ -61,7 +62,7 @@ func (e *Engine) spray(now time.Time, p *peer) {
 	s := &e.sprays
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running || s.ctx == nil || s.ctx.Err() != nil {
+	if s.running || s.ctx == nil || s.ctx.Err() != nil || !s.mayAgain(now, target.Addr()) {
 		return
 	}
 	s.running = true
@@ -73,6 +74,29 @@ func (e *Engine) spray(now time.Time, p *peer) {
 		s.running = false
 		s.mu.Unlock()
 	})
+}
+
+// sprayPause is the least time from one port prediction to the next at one address, whoever asks for it; maxSprayed bounds the addresses.
+const (
+	sprayPause = 10 * time.Minute
+	maxSprayed = 64
+)
+
+// mayAgain reports whether an address may be sprayed now, and notes that it is. The lock is held.
+func (s *sprays) mayAgain(now time.Time, target netip.Addr) bool {
+	for a, at := range s.last {
+		if now.Sub(at) >= sprayPause {
+			delete(s.last, a)
+		}
+	}
+	if _, lately := s.last[target]; lately || len(s.last) >= maxSprayed {
+		return false
+	}
+	if s.last == nil {
+		s.last = make(map[netip.Addr]time.Time)
+	}
+	s.last[target] = now
+	return true
 }
 
 // sprayLate begins what was put off until both NATs are known, and has the peer begin too.

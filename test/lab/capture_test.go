@@ -98,7 +98,8 @@ func TestDecode(t *testing.T) {
 		{v4(17, 0, udpHeader(initiation...)...), "udp 10.0.0.1:5582 > 10.0.0.2:5583", true},
 		{v4(17, 0, udpHeader(initiation[1:]...)...), "udp 10.0.0.1:5582 > 10.0.0.2:5583", false},
 		{v4(17, 0, udpHeader(append([]byte{4, 0, 0, 0}, make([]byte, 28)...)...)...), "udp 10.0.0.1:5582 > 10.0.0.2:5583", true},
-		{v4(17, 0, udpHeader(append([]byte{4, 0, 0, 0}, make([]byte, 29)...)...)...), "udp 10.0.0.1:5582 > 10.0.0.2:5583", false},
+		{v4(17, 0, udpHeader(append([]byte{4, 0, 0, 0}, make([]byte, 29)...)...)...), "udp 10.0.0.1:5582 > 10.0.0.2:5583", true}, // unpadded, at the limit of a path
+		{v4(17, 0, udpHeader(append([]byte{4, 0, 0, 0}, make([]byte, 27)...)...)...), "udp 10.0.0.1:5582 > 10.0.0.2:5583", false},
 		{v4(17, 3, udpHeader('x')...), "ipv4 protocol 17 10.0.0.1 > 10.0.0.2", false},
 		{v4(132, 0, 1, 2, 3, 4), "ipv4 protocol 132 10.0.0.1 > 10.0.0.2", false},
 		{v6(17, udpHeader('x')...), "udp [fe80::1]:5582 > [ff02::16]:5583", false},

@@ -19,6 +19,9 @@ import (
 // logLevel is that of the daemons.
 var logLevel = "info"
 
+// trace has the robots' packets logged.
+var trace bool
+
 func main() {
 	lab.Enter()
 	out := flag.String("o", filepath.Join(fleet.Root(), "docs", "recovery.md"), "`file` to write; empty: none")
@@ -27,6 +30,7 @@ func main() {
 	parallel := flag.Int("parallel", 3, "runs at once")
 	long := flag.Bool("long", false, "suspend for 10 minutes instead of 200 s")
 	verbose := flag.Bool("v", false, "the programs' output of runs that are not as required")
+	flag.BoolVar(&trace, "trace", trace, "the robots' packets but for the traffic's")
 	flag.StringVar(&logLevel, "log", logLevel, "hnetd's log `level`, for -v")
 	flag.Parse()
 	if why := lab.Missing(); why != "" {

@@ -86,6 +86,16 @@ func try(t lab.TB, row *Row, result *Result) {
 		result.Trouble = r.trouble
 	}()
 	w := deploy(r, row)
+	if trace {
+		for _, x := range []*robot{w.a, w.b} {
+			for _, dev := range []string{"lan0", "lan1"} {
+				if _, err := x.Netlink().LinkByName(dev); err == nil {
+					c := x.Capture(r, dev)
+					defer func() { r.Logf("packets of %s %s\n%s", x.Name(), dev, describe(c.Stop(), result.Mark)) }()
+				}
+			}
+		}
+	}
 	result.Before = [2]leg{w.a.log.last(), w.b.log.last()}
 	w.began = time.Now()
 	result.Began, result.Mark = w.began, w.began
@@ -103,6 +113,11 @@ func try(t lab.TB, row *Row, result *Result) {
 	if row.Path != "" {
 		time.Sleep(settleAfter)
 		result.After = w.onPath(row, result.Mark)
+	}
+	if trace && row.Path != "" && result.After == never {
+		for _, x := range []*robot{w.a, w.b} {
+			r.Logf("%s %s", x.Name(), x.Hnet("--json", "peers"))
+		}
 	}
 	// What was sent last may still be on its way.
 	end := time.Now()

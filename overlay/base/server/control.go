@@ -22,6 +22,8 @@ type receiving struct {
 	registry *registry
 	now      time.Time
 	client   *client
+	at       *route
+	hops     uint8
 	refused  bool // a newer registration of the same identity is there
 	closed   bool
 	pings    [pingsAtOnce]wire.Ping
@@ -51,7 +53,7 @@ func (r *registry) receive(now time.Time, at *route, hops uint8, b []byte, alter
 		return unknown
 	}
 	in := &r.receiving
-	*in = receiving{registry: r, now: now, client: c}
+	*in = receiving{registry: r, now: now, client: c, at: at, hops: hops}
 	newest, err := c.secured.Receive(now, b, in.deliver)
 	switch {
 	case errors.Is(err, session.ErrMalformed):
@@ -66,10 +68,8 @@ func (r *registry) receive(now time.Time, at *route, hops uint8, b []byte, alter
 		return unknown
 	}
 	if newest && !c.route.same(at) {
-		moved := *at
-		c.route = &moved
-		r.stats.Moved.Add(1)
-		r.changed(now, c)
+		r.challenge(now, c, at, in.pings[:in.pinged])
+		in.pinged = 0
 	} else if newest && c.route.local != at.local {
 		moved := *at
 		c.route = &moved
@@ -104,6 +104,10 @@ func (in *receiving) deliver(kind wire.Kind, body []byte) {
 		if p, err := wire.ParsePing(body); err == nil && in.pinged < pingsAtOnce {
 			in.pings[in.pinged] = p
 			in.pinged++
+		}
+	case wire.KindPong:
+		if p, err := wire.ParsePong(body); err == nil && c.moving.answeredBy(in.at, p) {
+			r.move(in.now, c, in.hops)
 		}
 	case wire.KindRecord:
 		if m, err := wire.ParseRecord(body); err == nil {

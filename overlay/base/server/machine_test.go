@@ -109,6 +109,41 @@ func TestTrainStaysWhole(t *testing.T) {
 	}
 }
 
+// A client that gives a stranger's endpoint as its own has nothing sent there but a challenge no longer than what it sent.
+func TestForgedSource(t *testing.T) {
+	x := newSim(t, Limits{}, nil)
+	a, b := pair(t, x)
+	old := a.at
+	victim := netip.MustParseAddrPort("203.0.113.66:80")
+	a.mute = true
+	for i := range 20 {
+		forged := a.session.Unsequenced(x.now, wire.KindPing, make([]byte, 8))
+		sent := x.strayTo(victim)
+		x.arrive(victim, forged)
+		x.deliver()
+		if got := x.strayTo(victim) - sent; got > len(forged) {
+			t.Fatalf("%d bytes to the victim for %d, the %dth time", got, len(forged), i)
+		}
+		b.relay(9, "camera")
+	}
+	if a.at != old || len(a.relayed) != 20 || x.s.Stats().Moved.Load() != 0 {
+		t.Errorf("%d of 20 datagrams reach the client, moved %d times", len(a.relayed), x.s.Stats().Moved.Load())
+	}
+	if last := b.peers[len(b.peers)-1]; last.Observed == victim {
+		t.Error("the peer is told of the victim's endpoint")
+	}
+}
+
+// strayTo counts the bytes that were sent to an endpoint where no client is.
+func (x *sim) strayTo(at netip.AddrPort) (n int) {
+	for _, m := range x.stray {
+		if m.Remote == at {
+			n += len(m.Buf)
+		}
+	}
+	return n
+}
+
 func TestRebinding(t *testing.T) {
 	x := newSim(t, Limits{}, nil)
 	a, b := pair(t, x)

@@ -178,6 +178,7 @@ type simClient struct {
 	drained    bool
 	closed     bool
 	silent     bool // sends no acknowledgements
+	mute       bool // does not answer the Base's pings
 	hold       bool // does not answer the welcome
 	registered []byte
 }
@@ -246,7 +247,12 @@ func (c *simClient) receive(b []byte) {
 				}
 				p.Signed = slices.Clone(p.Signed)
 				c.peers = append(c.peers, p)
-			case wire.KindPong:
+			case wire.KindPing:
+			// The Base asks whether this is the client's endpoint.
+			if p, err := wire.ParsePing(body); err == nil && !c.mute {
+				c.x.arrive(c.at, c.session.Unsequenced(c.x.now, wire.KindPong, wire.Pong{Opaque: p.Opaque}.Append(nil)))
+			}
+		case wire.KindPong:
 				p, err := wire.ParsePong(body)
 				if err != nil {
 					t.Error(err)

@@ -52,7 +52,7 @@ func (p GuidPrefix) String() string { return hex.EncodeToString(p[:]) }
 // EntityID identifies an entity in its participant (8.2.4.2): 24 bits of key and the kind in the lowest byte.
 type EntityID uint32
 
-// Entity ids of the protocol (9.3.1.3) and of DDS-Security's absence: those that a participant without security has.
+// Entity ids of the protocol's own endpoints (9.3.1.3); DDS-Security's are not here.
 const (
 	EntityUnknown     EntityID = 0
 	EntityParticipant EntityID = 0x000001c1
@@ -65,8 +65,8 @@ const (
 	EntitySEDPSubscriptionsReader EntityID = 0x000004c7
 	EntitySPDPWriter              EntityID = 0x000100c2
 	EntitySPDPReader              EntityID = 0x000100c7
-	EntityParticipantMessageWrite EntityID = 0x000200c2
-	EntityParticipantMessageRead  EntityID = 0x000200c7
+	EntityParticipantMessageWriter EntityID = 0x000200c2
+	EntityParticipantMessageReader  EntityID = 0x000200c7
 )
 
 // Kinds of user-defined entities (9.3.1.2).

@@ -22,7 +22,7 @@ const (
 // LocatorLen is the length of a locator on the wire, in bytes.
 const LocatorLen = 24
 
-// Locator is a place where an entity receives (8.3.5.8). It can be a map's key.
+// Locator is a place where an entity receives (8.3.5.11). It can be a map's key.
 type Locator struct {
 	Kind LocatorKind
 	Port uint32

@@ -64,7 +64,9 @@ type SequenceNumberSet struct {
 }
 
 // NewSequenceNumberSet returns the empty set at base.
-func NewSequenceNumberSet(base SequenceNumber) SequenceNumberSet { return SequenceNumberSet{Base: base} }
+func NewSequenceNumberSet(base SequenceNumber) SequenceNumberSet {
+	return SequenceNumberSet{Base: base}
+}
 
 // Add puts a number into the set, which grows to span it. It is false, and the set as before, if the number is below
 // Base or 256 or more above it.
@@ -128,7 +130,9 @@ type FragmentNumberSet struct {
 }
 
 // NewFragmentNumberSet returns the empty set at base.
-func NewFragmentNumberSet(base FragmentNumber) FragmentNumberSet { return FragmentNumberSet{Base: base} }
+func NewFragmentNumberSet(base FragmentNumber) FragmentNumberSet {
+	return FragmentNumberSet{Base: base}
+}
 
 // Add puts a number into the set. It is false, and the set as before, if the number is below Base or 256 or more above.
 func (s *FragmentNumberSet) Add(n FragmentNumber) bool {

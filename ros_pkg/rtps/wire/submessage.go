@@ -83,7 +83,7 @@ func (d *DataFrag) length() (int, bool) {
 	return int(end - uint64(d.FirstFragment-1)*uint64(d.FragmentSize)), true
 }
 
-// Heartbeat is HEARTBEAT: what a writer has (8.3.7.5, 9.4.5.7). Last is First-1 where it has nothing.
+// Heartbeat is HEARTBEAT: what a writer has (8.3.7.5, 9.4.5.6). Last is First-1 where it has nothing.
 type Heartbeat struct {
 	Reader, Writer EntityID
 	First, Last    SequenceNumber
@@ -92,7 +92,7 @@ type Heartbeat struct {
 	Liveliness     bool // the writer asserts its liveliness
 }
 
-// HeartbeatFrag is HEARTBEAT_FRAG: which fragments of a sample a writer has (8.3.7.6, 9.4.5.8).
+// HeartbeatFrag is HEARTBEAT_FRAG: which fragments of a sample a writer has (8.3.7.6, 9.4.5.7).
 type HeartbeatFrag struct {
 	Reader, Writer EntityID
 	SN             SequenceNumber
@@ -109,7 +109,7 @@ type AckNack struct {
 	Final          bool // no answer is asked for
 }
 
-// NackFrag is NACK_FRAG: a reader asks for fragments (8.3.7.9, 9.4.5.13).
+// NackFrag is NACK_FRAG: a reader asks for fragments (8.3.7.11, 9.4.5.13).
 type NackFrag struct {
 	Reader, Writer EntityID
 	SN             SequenceNumber
@@ -117,7 +117,7 @@ type NackFrag struct {
 	Count          uint32
 }
 
-// Gap is GAP: Start .. Set.Base-1 and what is in Set will never come (8.3.7.4, 9.4.5.6).
+// Gap is GAP: Start .. Set.Base-1 and what is in Set will never come (8.3.7.4, 9.4.5.5).
 type Gap struct {
 	Reader, Writer EntityID
 	Start          SequenceNumber
@@ -127,7 +127,7 @@ type Gap struct {
 // InfoTS is INFO_TS: the source time of what follows (8.3.7.10, 9.4.5.11); TimeInvalid for none.
 type InfoTS struct{ Time Timestamp }
 
-// InfoDst is INFO_DST: whom the rest of the message is for (8.3.7.7, 9.4.5.9); zero for everyone.
+// InfoDst is INFO_DST: whom the rest of the message is for (8.3.7.7, 9.4.5.8); zero for everyone.
 type InfoDst struct{ Prefix GuidPrefix }
 
 // InfoSrc is INFO_SRC: whom the rest of the message comes from (8.3.7.9, 9.4.5.10).
@@ -137,7 +137,7 @@ type InfoSrc struct {
 	Prefix  GuidPrefix
 }
 
-// InfoReply is INFO_REPLY or INFO_REPLY_IP4: where answers go (8.3.7.8, 9.4.5.12, 9.4.5.14). They are a stranger's
+// InfoReply is INFO_REPLY or INFO_REPLY_IP4: where answers go (8.3.7.8, 9.4.5.9, 9.4.5.14). They are a stranger's
 // wish: an answer sent there can be aimed at a third party.
 type InfoReply struct {
 	Unicast   LocatorList

@@ -1,0 +1,151 @@
+package machine
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
+)
+
+// arenaSize is how many bytes of datagrams are allocated at once.
+const arenaSize = 64 << 10
+
+// Output is what followed from the calls since the last Take: datagrams to send and callbacks to make, both in order.
+type Output struct {
+	Datagrams []Datagram
+	Calls     []Call
+
+	arena []byte
+}
+
+var outputs = sync.Pool{New: func() any { return new(Output) }}
+
+// Release gives the output back: the datagrams' payloads are used again. Calls that are to be made later were copied.
+func (o *Output) Release() {
+	clear(o.Datagrams)
+	clear(o.Calls)
+	o.Datagrams, o.Calls, o.arena = o.Datagrams[:0], o.Calls[:0], o.arena[:0]
+	if cap(o.Datagrams) > 1024 {
+		o.Datagrams = nil
+	}
+	if cap(o.Calls) > 1024 {
+		o.Calls = nil
+	}
+	outputs.Put(o)
+}
+
+// Take returns what followed and begins anew. It is released by its taker.
+func (m *Machine) Take() *Output {
+	o := m.out
+	m.out = outputs.Get().(*Output)
+	return o
+}
+
+// keep copies a message into memory that lives until Release.
+func (o *Output) keep(b []byte) []byte {
+	if len(b) > cap(o.arena)-len(o.arena) {
+		// What was kept before stays where it is.
+		o.arena = make([]byte, 0, max(arenaSize, len(b)))
+	}
+	at := len(o.arena)
+	o.arena = append(o.arena, b...)
+	return o.arena[at:len(o.arena):len(o.arena)]
+}
+
+// Call is a callback to be made.
+type Call struct {
+	deliver      func(Sample)
+	sample       Sample
+	matched      func(Endpoint, bool)
+	incompatible func(Endpoint, string)
+	endpoint     *Endpoint
+	on           bool
+	policy       string
+	event        func(GraphEvent)
+	change       GraphEvent
+}
+
+// Do makes it.
+func (c *Call) Do() {
+	switch {
+	case c.deliver != nil:
+		c.deliver(c.sample)
+	case c.matched != nil:
+		c.matched(*c.endpoint, c.on)
+	case c.incompatible != nil:
+		c.incompatible(*c.endpoint, c.policy)
+	case c.event != nil:
+		c.event(c.change)
+	}
+}
+
+// message is a datagram being written, to one participant or to all.
+func (m *Machine) message(to wire.GuidPrefix) *wire.Builder {
+	m.b.Reset(wire.Header{Version: wire.Version, Vendor: Vendor, Prefix: m.config.Prefix})
+	if to != wire.PrefixUnknown {
+		m.b.InfoDst(to)
+	}
+	m.blank = m.b.Len()
+	return &m.b
+}
+
+// post sends the message, if something was written, and leaves it empty.
+func (m *Machine) post(to []netip.AddrPort) {
+	if m.b.Len() <= m.blank {
+		return
+	}
+	if err := m.b.Err(); err != nil {
+		m.counters.Unsent++
+		m.complain("unsent", "a message could not be written", "error", err)
+	}
+	if len(to) > 0 {
+		b := m.out.keep(m.b.Bytes())
+		for _, a := range to {
+			m.out.Datagrams = append(m.out.Datagrams, Datagram{To: a, Payload: b})
+		}
+		m.counters.DatagramsOut += uint64(len(to))
+		m.counters.BytesOut += uint64(len(to) * len(b))
+	}
+	m.b.Truncate(m.blank)
+}
+
+// group sends the message to a multicast group on one interface.
+func (m *Machine) group(to netip.AddrPort, index int) {
+	b := m.out.keep(m.b.Bytes())
+	m.out.Datagrams = append(m.out.Datagrams, Datagram{To: to, Interface: index, Payload: b})
+	m.counters.DatagramsOut++
+	m.counters.BytesOut += uint64(len(b))
+}
+
+func (m *Machine) deliver(r *Reader, s Sample) {
+	m.counters.Samples++
+	if r.config.Deliver != nil {
+		m.out.Calls = append(m.out.Calls, Call{deliver: r.config.Deliver, sample: s})
+	}
+}
+
+func (m *Machine) matched(f func(Endpoint, bool), e *Endpoint, on bool) {
+	if f != nil {
+		m.out.Calls = append(m.out.Calls, Call{matched: f, endpoint: e, on: on})
+	}
+}
+
+func (m *Machine) incompatible(f func(Endpoint, string), e *Endpoint, policy string) {
+	if f != nil {
+		m.out.Calls = append(m.out.Calls, Call{incompatible: f, endpoint: e, policy: policy})
+	}
+}
+
+func (m *Machine) event(e GraphEvent) {
+	for _, f := range m.subscribers {
+		m.out.Calls = append(m.out.Calls, Call{event: f, change: e})
+	}
+}
+
+func clone(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	return slices.Clone(b)
+}
