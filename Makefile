@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/hnet-robotics/hnet_bridge/overlay/api.version=$(V
 RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock \
            ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/...
 
-.PHONY: all build test unit race fuzz demo nat-matrix recovery bench lint deps clean
+.PHONY: all build test unit race fuzz demo nat-matrix recovery idle bench lint deps clean
 
 all: build
 
@@ -37,6 +37,18 @@ fuzz:
 # Two robots, real DDS samples over the overlay, the peer table live. Ends on Ctrl-C.
 demo: deps
 	@$(GO) build -o bin/demo ./test/demo && bin/demo
+
+# Every kind of NAT with every other: docs/nat-matrix.md.
+nat-matrix: deps
+	@$(GO) build -o bin/natmatrix ./test/natmatrix && bin/natmatrix -o docs/nat-matrix.md
+
+# What may happen to a network, and how long traffic is silent: docs/recovery.md.
+recovery: deps
+	@$(GO) build -o bin/recovery ./test/recovery && bin/recovery -o docs/recovery.md
+
+# What an idle node sends and receives in a day: docs/idle-traffic.md.
+idle: deps
+	@$(GO) build -o bin/idle ./test/idle && bin/idle -o docs/idle-traffic.md
 
 bench: deps
 	$(GO) test -run '^$$' -bench . -benchmem ./overlay/...

@@ -28,7 +28,8 @@ type PeerStatus struct {
 	Key           identity.PublicKey
 	State         State
 	Path          Path
-	Whole         int // the largest IP packet, in bytes, that the path carries in one datagram; 0 if unknown
+	Mapping       path.Mapping // of the NAT in front of the peer, in its own words
+	Whole         int          // the largest IP packet, in bytes, that the path carries in one datagram; 0 if unknown
 	Native        bool
 	Cipher        string // of the session, "" without one
 	RTT, Jitter   time.Duration
@@ -62,7 +63,7 @@ func (e *Engine) Peer(address netip.Addr) (s PeerStatus, ok bool) {
 func (p *peer) status(now time.Time) PeerStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := PeerStatus{Address: p.address, Key: p.key, Path: p.path, Whole: p.path.wholeLimit(), Tx: p.tx.Load(), Rx: p.rx.Load()}
+	s := PeerStatus{Address: p.address, Key: p.key, Path: p.path, Whole: p.path.wholeLimit(), Mapping: p.routes.mapping, Tx: p.tx.Load(), Rx: p.rx.Load()}
 	if p.machine == nil {
 		if !p.lanes.empty() {
 			s.State = Connecting

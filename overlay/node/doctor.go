@@ -132,6 +132,9 @@ func (n *Node) examine(ctx context.Context, peer netip.Addr) *doctor.Peer {
 	p.State, p.Path = seen.State, seen.Path
 	p.KeyKnown = entryKey || !s.Key.IsZero()
 	p.MTU = s.Path.MTU
+	if s.Mapping == path.Dependent {
+		p.NAT = nat.Symmetric
+	}
 	p.RTT, p.Loss, p.LossKnown = s.RTT, s.Loss, s.LossKnown
 	if !s.LastHandshake.IsZero() {
 		p.Handshake.Ever, p.Handshake.Ago = true, time.Since(s.LastHandshake)

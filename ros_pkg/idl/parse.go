@@ -98,8 +98,8 @@ func parseMessage(name Name, lines []string, first int) (*Message, error) {
 		m.Comment = append(m.Comment, commentText(lines[top]))
 		top++
 	}
-	var pending []string // comment lines for the next element
-	var last *[]string   // comment of the element before
+	var above []string // comment lines for the next element
+	var last *[]string // what is behind the element before
 	seen := map[string]bool{}
 	for i, l := range lines[top:] {
 		at := fmt.Sprintf("line %d", first+top+i)
@@ -107,6 +107,7 @@ func parseMessage(name Name, lines []string, first int) (*Message, error) {
 		if l == "" {
 			continue
 		}
+		var behind []string
 		if n := strings.IndexByte(l, '#'); n >= 0 {
 			comment := commentText(l[n:])
 			l = l[:n]
@@ -116,10 +117,11 @@ func parseMessage(name Name, lines []string, first int) (*Message, error) {
 				}
 				continue
 			}
-			pending = append(pending, comment)
 			if l = strings.TrimRight(l, " "); l == "" {
+				above = append(above, comment)
 				continue
 			}
+			behind = append(behind, comment)
 		}
 		kind, rest, _ := strings.Cut(l, " ")
 		if rest = strings.TrimLeft(rest, " "); kind == "" || rest == "" {
@@ -134,23 +136,23 @@ func parseMessage(name Name, lines []string, first int) (*Message, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", at, err)
 			}
-			c.Comment, element = pending, c.Name
+			c.Comment, c.Behind, element = above, behind, c.Name
 			m.Constants = append(m.Constants, c)
-			last = &m.Constants[len(m.Constants)-1].Comment
+			last = &m.Constants[len(m.Constants)-1].Behind
 		} else {
 			id, value, _ := strings.Cut(rest, " ")
 			f, err := parseField(name.Package, kind, id, strings.TrimLeft(value, " "))
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", at, err)
 			}
-			f.Comment, element = pending, f.Name
+			f.Comment, f.Behind, element = above, behind, f.Name
 			m.Fields = append(m.Fields, f)
-			last = &m.Fields[len(m.Fields)-1].Comment
+			last = &m.Fields[len(m.Fields)-1].Behind
 		}
 		if seen[element] {
 			return nil, fmt.Errorf("%s: a second %q", at, element)
 		}
-		seen[element], pending = true, nil
+		seen[element], above = true, nil
 	}
 	return m, nil
 }

@@ -116,15 +116,17 @@ type Field struct {
 	Type    Type
 	Name    string
 	Default any      // bool, int64, uint64, float64, string, a []any of them, or nil; signed integers are int64, unsigned ones uint64
-	Comment []string // lines before it and behind it, without '#'
+	Comment []string // the lines above it, without '#'
+	Behind  []string // what is behind it on its line, and the indented lines below
 }
 
 // Constant is one constant of a message.
 type Constant struct {
 	Kind    Kind
 	Name    string
-	Value   any // as in [Field].Default
-	Comment []string
+	Value   any      // as in [Field].Default
+	Comment []string // as of a Field
+	Behind  []string
 }
 
 // Message is a message, or one part of a service.

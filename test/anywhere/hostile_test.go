@@ -14,7 +14,6 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 	"github.com/hnet-robotics/hnet_bridge/overlay/record"
 	"github.com/hnet-robotics/hnet_bridge/overlay/stun"
-	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
 	"github.com/hnet-robotics/hnet_bridge/test/fleet"
 	"github.com/hnet-robotics/hnet_bridge/test/internet"
 	"github.com/hnet-robotics/hnet_bridge/test/lab"
@@ -48,6 +47,8 @@ func newBesieged(t *testing.T) *besieged {
 	v.own = listenUDP(t, v.stranger.Host, netip.AddrPortFrom(v.stranger.Addrs()[0], 0))
 	fleet.Trust(v.a, v.b)
 	fleet.Trust(v.c, v.d)
+	v.a.Hnet("ping", v.b.Address.String(), "-c", "1")
+	v.c.Hnet("ping", v.d.Address.String(), "-c", "1")
 	pathWithin(t, v.a, v.b, 10*time.Second, api.PathDirect)
 	pathWithin(t, v.c, v.d, 10*time.Second, api.PathRelayUDP)
 	return v
@@ -257,7 +258,7 @@ func TestFloodFromStrangers(t *testing.T) {
 	// Everybody is served again at once.
 	newcomer, _ := v.robot(v.net.Site("elsewhere", internet.FullCone), "robot5")
 	fleet.Trust(v.a, newcomer)
-	newcomer.Hnet("ping", v.a.Address.String(), "-c", "1", "--timeout", "5s")
+	newcomer.Hnet("ping", v.a.Address.String(), "-c", "1", "-W", "5s")
 }
 
 // TestNoAmplification compares what each source sent, forged or not, with what it was answered.
@@ -370,5 +371,3 @@ func TestNoAmplification(t *testing.T) {
 	}
 	t.Logf("%d of %d STUN requests of one network were answered", answered, asked)
 }
-
-var _ = wireguard.TransportOverhead

@@ -21,7 +21,6 @@ const (
 	restarts    = time.Second
 	clockLeaps  = 3 * time.Second
 	downFor     = 5 * time.Second
-	noTarget    = 0
 	settleAfter = 1500 * time.Millisecond // that a run goes on when the row's path is reached
 )
 
@@ -36,7 +35,7 @@ type Row struct {
 
 	Silence time.Duration // the longest silence may take so long; 0 = does not matter
 	NoLoss  bool          // not a datagram may be lost
-	Path    api.Path      // both robots' packets must take it at the end; empty: any
+	Path    api.Path      // both robots' packets must take it at the end, with TCP robot A's; empty: any
 	Within  time.Duration // so long after; 0 = within the watch
 	Watch   time.Duration // the run goes on for so long at least
 	Limit   time.Duration // and at most, while Path is not reached; 0 = 15 s
@@ -160,7 +159,12 @@ func rows(suspend time.Duration) []Row {
 		{What: "Base killed", A: random, B: random, Start: relayed, Silence: baseDies, Path: relayed, Watch: 8 * time.Second,
 			Do: func(w *world) time.Time { w.carrier().Daemon.Kill9(); return time.Time{} }},
 		{What: "Base frozen (SIGSTOP)", A: random, B: random, Start: relayed, Silence: baseDies, Path: relayed, Watch: 8 * time.Second,
-			Do: func(w *world) time.Time { w.carrier().Daemon.Signal(unix.SIGSTOP); return time.Time{} }},
+			Do: func(w *world) time.Time {
+				d := w.carrier().Daemon
+				d.Signal(unix.SIGSTOP)
+				w.Cleanup(func() { d.Signal(unix.SIGCONT) }) // so that it can end
+				return time.Time{}
+			}},
 		{What: "Base told to end (SIGTERM)", A: random, B: random, Start: relayed, NoLoss: true, Path: relayed, Watch: 10 * time.Second,
 			Do: func(w *world) time.Time { w.carrier().Daemon.Signal(unix.SIGTERM); return time.Time{} }},
 		{What: "The only Base killed and started again", A: random, B: random, Start: relayed, Bases: 1, Silence: baseDies, Path: relayed,

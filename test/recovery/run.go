@@ -14,10 +14,10 @@ import (
 // Result is what one run of a row brought.
 type Result struct {
 	Row     *Row
-	Trouble string        // why it could not be tried
+	Trouble string         // why it could not be tried
 	Whole   traffic.Report // since it began
 	Counted traffic.Report // since traffic was possible again
-	After   time.Duration // both robots took the row's path from then on; 0 = from the beginning, never = not
+	After   time.Duration  // both robots took the row's path from then on; 0 = from the beginning, never = not
 	Before  [2]leg
 	Legs    [2][]leg // since then; the first is the one before
 	Began   time.Time
@@ -130,7 +130,7 @@ func try(t lab.TB, row *Row, result *Result) {
 // onPath is how long after mark both robots' packets took the row's path for good, and traffic flowed both ways: never if they do not now.
 func (w *world) onPath(row *Row, mark time.Time) time.Duration {
 	var at time.Time
-	for _, x := range []*robot{w.a, w.b} {
+	for _, x := range w.on(row.Path) {
 		from := x.log.since(w.began)
 		last := len(from) - 1
 		if last < 0 || from[last].path != row.Path {
@@ -139,7 +139,6 @@ func (w *world) onPath(row *Row, mark time.Time) time.Duration {
 		for last > 0 && from[last-1].path == row.Path {
 			last--
 		}
-		// A path that was lost without being known to be is counted from when packets come by it again.
 		if s := from[last].at; s.After(at) {
 			at = s
 		}

@@ -29,25 +29,34 @@ func (a *app) dds() *cobra.Command {
 	return cmd
 }
 
+// profileParams is what a profile for this host is made from now.
+func profileParams(ctx context.Context, c *api.Client) (p profile.Params, err error) {
+	s, err := c.Status(ctx)
+	if err != nil {
+		return p, err
+	}
+	w, err := c.Whitelist(ctx)
+	if err != nil {
+		return p, err
+	}
+	p = profile.Params{Interface: s.Interface, Address: s.Address, Peers: make([]netip.Addr, 0, len(w.Entries))}
+	for _, e := range w.Entries {
+		p.Peers = append(p.Peers, e.Address)
+	}
+	return p, nil
+}
+
 func (a *app) ddsProfile(format, short string, write func(profile.Params) ([]byte, error)) *cobra.Command {
 	return &cobra.Command{
 		Use:   format,
 		Short: short,
 		Args:  exactly(),
 		RunE: a.call(func(ctx context.Context, c *api.Client, _ []string) error {
-			s, err := c.Status(ctx)
+			p, err := profileParams(ctx, c)
 			if err != nil {
 				return err
 			}
-			w, err := c.Whitelist(ctx)
-			if err != nil {
-				return err
-			}
-			peers := make([]netip.Addr, 0, len(w.Entries))
-			for _, e := range w.Entries {
-				peers = append(peers, e.Address)
-			}
-			text, err := write(profile.Params{Interface: s.Interface, Address: s.Address, Peers: peers})
+			text, err := write(p)
 			if err != nil {
 				return err
 			}

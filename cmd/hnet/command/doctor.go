@@ -32,6 +32,7 @@ func (a *app) doctor() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			a.checkDDS(ctx, c, &d)
 			if err := a.show(d, func() string { return a.diagnosisText(d) }); err != nil {
 				return err
 			}

@@ -29,7 +29,7 @@ func (w *writer) message(m *idl.Message) error {
 	}
 	w.printf("type %s struct {\n", typ)
 	for i, f := range m.Fields {
-		w.commented(f.Comment, "%s %s", names[i], w.goFieldType(f.Type))
+		w.commented(i == 0, f.Comment, f.Behind, "%s %s", names[i], w.goFieldType(f.Type))
 	}
 	w.printf("}\n\n")
 	if w.hasDefaults(m) {
@@ -70,7 +70,7 @@ func (w *writer) constants(m *idl.Message) error {
 	}
 	typ := goType(m.Name)
 	w.printf("// The constants of [%s].\nconst (\n", typ)
-	for _, c := range m.Constants {
+	for i, c := range m.Constants {
 		id := constantName(typ, c.Name)
 		if err := w.declare(id, "constant "+c.Name+" of "+m.Name.String()); err != nil {
 			return err
@@ -79,21 +79,31 @@ func (w *writer) constants(m *idl.Message) error {
 		if strings.HasPrefix(v, "math.") {
 			return fmt.Errorf("constant %s: Go has no such constant", c.Name)
 		}
-		w.commented(c.Comment, "%s %s = %s", id, goKind(c.Kind), v)
+		w.commented(i == 0, c.Comment, c.Behind, "%s %s = %s", id, goKind(c.Kind), v)
 	}
 	w.printf(")\n\n")
 	return nil
 }
 
-// commented writes a declaration with its comment: behind it if that is one short line, else above.
-func (w *writer) commented(comment []string, f string, args ...any) {
-	comment = trim(comment)
-	if len(comment) == 1 && len(comment[0]) <= 100 {
-		w.printf("\t"+f+" // %s\n", append(args, comment[0])...)
-		return
+// commented writes a declaration with what is above and behind it. One short line above goes behind, if nothing else is there; what stays above, stays
+// apart from what was before.
+func (w *writer) commented(first bool, above, behind []string, f string, args ...any) {
+	above, behind = trim(above), trim(behind)
+	if len(args) == 2 && len(behind) == 0 && len(above) == 1 { // of fields only: a line above constants is about all that follow
+		above, behind = nil, above
 	}
-	w.comment(comment)
-	w.printf("\t"+f+"\n", args...)
+	if len(behind) > 1 || len(behind) == 1 && len(behind[0]) > 120 {
+		above, behind = append(above, behind...), nil
+	}
+	if len(above) > 0 && !first {
+		w.printf("\n")
+	}
+	w.comment(above)
+	w.printf("\t"+f, args...)
+	if len(behind) > 0 {
+		w.printf(" // %s", behind[0])
+	}
+	w.printf("\n")
 }
 
 func (w *writer) comment(lines []string) {

@@ -8,7 +8,8 @@ import (
 
 // The constants of [Base].
 const (
-	BaseStateUnknown     uint8 = 0 // Values of state
+	// Values of state
+	BaseStateUnknown     uint8 = 0
 	BaseStateRegistered  uint8 = 1 // in use
 	BaseStateConnecting  uint8 = 2
 	BaseStateUnreachable uint8 = 3

@@ -9,21 +9,24 @@ import (
 
 // The constants of [Peer].
 const (
-	PeerStateUnknown     uint8 = 0 // Values of state
+	// Values of state
+	PeerStateUnknown     uint8 = 0
 	PeerStateConnected   uint8 = 1 // traffic flows
 	PeerStateConnecting  uint8 = 2 // a way to the peer is being sought
 	PeerStateIdle        uint8 = 3 // nothing to send: it is not known whether the peer could be reached
 	PeerStateUnreachable uint8 = 4 // no way to the peer was found
-	PeerPathNone         uint8 = 0 // Values of path
-	PeerPathLAN          uint8 = 1 // straight over the local network
-	PeerPathDirect       uint8 = 2 // straight over the Internet
-	PeerPathRelayUDP     uint8 = 3 // through a Base, by UDP
-	PeerPathRelayTCP     uint8 = 4 // through a Base, by TCP
+
+	// Values of path
+	PeerPathNone     uint8 = 0
+	PeerPathLAN      uint8 = 1 // straight over the local network
+	PeerPathDirect   uint8 = 2 // straight over the Internet
+	PeerPathRelayUDP uint8 = 3 // through a Base, by UDP
+	PeerPathRelayTCP uint8 = 4 // through a Base, by TCP
 )
 
 // Peer is hnet_bridge/msg/Peer.
 //
-// One peer of this node's overlay network, as `hnet peers` shows it.
+// One peer of this node's overlay network, as 'hnet peers' shows it.
 // Numbers that are not known (yet) are NaN.
 type Peer struct {
 	Address       string                  // Overlay address of the peer, e.g. "fc94:..."
@@ -88,5 +91,46 @@ var PeerDefinition = cdr.Definition{
 	Type: "hnet_bridge/msg/Peer",
 	Hash: "RIHS01_a6fcad9e1be17f106fd9076037f5c39e37fe5f84a2982ea3ed1e5a072d2dbe3b",
 	Uses: []*cdr.Definition{&builtin_interfaces.TimeDefinition},
-	Text: "# One peer of this node's overlay network, as `hnet peers` shows it.\n# Numbers that are not known (yet) are NaN.\n\n# Values of state\nuint8 STATE_UNKNOWN=0\nuint8 STATE_CONNECTED=1     # traffic flows\nuint8 STATE_CONNECTING=2    # a way to the peer is being sought\nuint8 STATE_IDLE=3          # nothing to send: it is not known whether the peer could be reached\nuint8 STATE_UNREACHABLE=4   # no way to the peer was found\n\n# Values of path\nuint8 PATH_NONE=0\nuint8 PATH_LAN=1            # straight over the local network\nuint8 PATH_DIRECT=2         # straight over the Internet\nuint8 PATH_RELAY_UDP=3      # through a Base, by UDP\nuint8 PATH_RELAY_TCP=4      # through a Base, by TCP\n\n# Overlay address of the peer, e.g. \"fc94:...\"\nstring address\n# Name of the peer, empty if it has none\nstring hostname\n# Whether traffic can flow, one of STATE_*\nuint8 state\n# How this node's packets travel to the peer, one of PATH_*\nuint8 path\n# Where this node sends them, \"host:port\", empty if the path is PATH_NONE\nstring endpoint\n# Round-trip time of the path [s]\nfloat64 rtt\n# Variation of the round-trip time [s]\nfloat64 jitter\n# Part of the probes that were lost, from 0 to 1\nfloat64 loss\n# Bytes sent to the peer since the daemon started\nuint64 tx_bytes\n# Bytes received from the peer since the daemon started\nuint64 rx_bytes\n# When the keys were last agreed on; zero if never\nbuiltin_interfaces/Time last_handshake\n# Whether the peer is in the whitelist\nbool whitelisted\n",
+	Text: `# One peer of this node's overlay network, as 'hnet peers' shows it.
+# Numbers that are not known (yet) are NaN.
+
+# Values of state
+uint8 STATE_UNKNOWN=0
+uint8 STATE_CONNECTED=1     # traffic flows
+uint8 STATE_CONNECTING=2    # a way to the peer is being sought
+uint8 STATE_IDLE=3          # nothing to send: it is not known whether the peer could be reached
+uint8 STATE_UNREACHABLE=4   # no way to the peer was found
+
+# Values of path
+uint8 PATH_NONE=0
+uint8 PATH_LAN=1            # straight over the local network
+uint8 PATH_DIRECT=2         # straight over the Internet
+uint8 PATH_RELAY_UDP=3      # through a Base, by UDP
+uint8 PATH_RELAY_TCP=4      # through a Base, by TCP
+
+# Overlay address of the peer, e.g. "fc94:..."
+string address
+# Name of the peer, empty if it has none
+string hostname
+# Whether traffic can flow, one of STATE_*
+uint8 state
+# How this node's packets travel to the peer, one of PATH_*
+uint8 path
+# Where this node sends them, "host:port", empty if the path is PATH_NONE
+string endpoint
+# Round-trip time of the path [s]
+float64 rtt
+# Variation of the round-trip time [s]
+float64 jitter
+# Part of the probes that were lost, from 0 to 1
+float64 loss
+# Bytes sent to the peer since the daemon started
+uint64 tx_bytes
+# Bytes received from the peer since the daemon started
+uint64 rx_bytes
+# When the keys were last agreed on; zero if never
+builtin_interfaces/Time last_handshake
+# Whether the peer is in the whitelist
+bool whitelisted
+`,
 }

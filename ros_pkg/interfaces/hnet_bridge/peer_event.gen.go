@@ -9,7 +9,8 @@ import (
 
 // The constants of [PeerEvent].
 const (
-	PeerEventTypeUnknown       uint8 = 0  // Values of type
+	// Values of type
+	PeerEventTypeUnknown       uint8 = 0
 	PeerEventTypeUp            uint8 = 1  // the peer is connected
 	PeerEventTypeDown          uint8 = 2  // the peer is not connected any more
 	PeerEventTypePathChanged   uint8 = 3  // packets travel another way

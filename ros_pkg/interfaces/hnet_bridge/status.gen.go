@@ -9,7 +9,7 @@ import (
 
 // Status is hnet_bridge/msg/Status.
 //
-// This node of the overlay network, as `hnet status` shows it. Published on ~/status.
+// This node of the overlay network, as 'hnet status' shows it. Published on ~/status.
 type Status struct {
 	Header           std_msgs.Header // When the node was looked at; frame_id is empty
 	Address          string          // Overlay address of this node, e.g. "fc94:..."
@@ -76,5 +76,25 @@ var StatusDefinition = cdr.Definition{
 	Type: "hnet_bridge/msg/Status",
 	Hash: "RIHS01_f423fc2e5e39f05dc597bc721ebe0b4bbce5aa66d70986c31d6de64398ce366e",
 	Uses: []*cdr.Definition{&std_msgs.HeaderDefinition, &BaseDefinition, &WarningDefinition},
-	Text: "# This node of the overlay network, as `hnet status` shows it. Published on ~/status.\n\n# When the node was looked at; frame_id is empty\nstd_msgs/Header header\n# Overlay address of this node, e.g. \"fc94:...\"\nstring address\n# Name of this host\nstring hostname\n# Network interface of the overlay, usually \"hnet0\"\nstring interface\n# Whether only whitelisted peers may talk to this node\nbool whitelist_enabled\n# Kind of NAT in front of this node, \"unknown\" until it is measured\nstring nat\n# Version of the daemon\nstring version\n# The Bases that this node knows\nBase[] bases\n# What someone should mend, empty if all is well\nWarning[] warnings\n",
+	Text: `# This node of the overlay network, as 'hnet status' shows it. Published on ~/status.
+
+# When the node was looked at; frame_id is empty
+std_msgs/Header header
+# Overlay address of this node, e.g. "fc94:..."
+string address
+# Name of this host
+string hostname
+# Network interface of the overlay, usually "hnet0"
+string interface
+# Whether only whitelisted peers may talk to this node
+bool whitelist_enabled
+# Kind of NAT in front of this node, "unknown" until it is measured
+string nat
+# Version of the daemon
+string version
+# The Bases that this node knows
+Base[] bases
+# What someone should mend, empty if all is well
+Warning[] warnings
+`,
 }

@@ -94,6 +94,8 @@ type Machine struct {
 	out      *Output
 	in       wire.MessageReader
 	b        wire.Builder
+	data     wire.Data // being written
+	dataFrag wire.DataFrag
 	blank    int // length of the message under way that has nothing in it
 	inline   []byte
 	closed   bool

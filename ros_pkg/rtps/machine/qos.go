@@ -1,6 +1,10 @@
 package machine
 
-import "time"
+import (
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
+)
 
 // Reliability says whether lost samples are sent again.
 type Reliability uint8
@@ -57,97 +61,71 @@ type QoS struct {
 	MaxBlocking time.Duration
 }
 
-// Names of policies in which two endpoints do not fit together.
-const (
-	PolicyType               = "type"
-	PolicyReliability        = "reliability"
-	PolicyDurability         = "durability"
-	PolicyDeadline           = "deadline"
-	PolicyLatencyBudget      = "latency_budget"
-	PolicyLiveliness         = "liveliness"
-	PolicyOwnership          = "ownership"
-	PolicyPartition          = "partition"
-	PolicyDataRepresentation = "data_representation"
-)
+// PolicyType is named where two endpoints of a topic have different types. Else the policy is named as wire.Policy does.
+const PolicyType = "TYPE"
 
-// Incompatible names the first policy in which what a writer offers does not satisfy what a reader requests (DDS 1.4,
-// section 2.2.3), and is empty if they match. Partitions are compared last: endpoints of different partitions are not
-// meant to meet, which is no error.
-func Incompatible(offered, requested *QoS) string {
-	switch {
-	case offered.Reliability < requested.Reliability:
-		return PolicyReliability
-	case offered.Durability < requested.Durability:
-		return PolicyDurability
-	case longer(offered.Deadline, requested.Deadline):
-		return PolicyDeadline
-	case offered.LatencyBudget > requested.LatencyBudget:
-		return PolicyLatencyBudget
-	case offered.Liveliness < requested.Liveliness, longer(offered.LivelinessLease, requested.LivelinessLease):
-		return PolicyLiveliness
-	case offered.Exclusive != requested.Exclusive:
-		return PolicyOwnership
-	case !samePartition(offered.Partition, requested.Partition):
-		return PolicyPartition
+// incompatible names what keeps a writer and a reader of one topic apart; apart without a name, they are in different
+// partitions and not meant to meet.
+func incompatible(w, r *wire.QoS, sameType bool) (policy string, match bool) {
+	if !wire.PartitionsMatch(w.Partitions, r.Partitions) {
+		return "", false
 	}
-	return ""
+	if !sameType {
+		return PolicyType, false
+	}
+	if p := wire.Incompatible(w, r); p != wire.PolicyNone {
+		return p.String(), false
+	}
+	return "", true
 }
 
-// longer compares periods of which 0 is infinite.
-func longer(a, b time.Duration) bool {
-	return b != 0 && (a == 0 || a > b)
+func infinite(d time.Duration) time.Duration {
+	if d == 0 {
+		return wire.Infinite
+	}
+	return d
 }
 
-// samePartition reports whether two lists of names have one in common. A name may hold the wildcards * and ? on one
-// side; the empty list is the partition "".
-func samePartition(a, b []string) bool {
-	if len(a) == 0 {
-		a = []string{""}
+func finite(d time.Duration) time.Duration {
+	if d == wire.Infinite {
+		return 0
 	}
-	if len(b) == 0 {
-		b = []string{""}
-	}
-	for _, x := range a {
-		for _, y := range b {
-			if x == y || wild(x) != wild(y) && (glob(x, y) || glob(y, x)) {
-				return true
-			}
-		}
-	}
-	return false
+	return d
 }
 
-func wild(s string) bool {
-	for i := range len(s) {
-		if s[i] == '*' || s[i] == '?' {
-			return true
-		}
+// wire is what is announced.
+func (q *QoS) wire(writer bool) wire.QoS {
+	w := wire.DefaultQoS(writer)
+	w.Reliability.Kind = wire.BestEffort
+	if q.Reliability == Reliable {
+		w.Reliability.Kind = wire.Reliable
 	}
-	return false
+	if q.MaxBlocking > 0 {
+		w.Reliability.MaxBlocking = q.MaxBlocking
+	}
+	w.Durability = wire.DurabilityKind(q.Durability)
+	w.History = wire.History{Kind: wire.HistoryKind(q.History), Depth: int32(min(q.depth(), 1<<30))}
+	w.Deadline, w.LatencyBudget, w.Lifespan = infinite(q.Deadline), q.LatencyBudget, infinite(q.Lifespan)
+	w.Liveliness = wire.Liveliness{Kind: wire.LivelinessKind(q.Liveliness), Lease: infinite(q.LivelinessLease)}
+	if q.Exclusive {
+		w.Ownership = wire.Exclusive
+	}
+	w.Partitions = q.Partition
+	return w
 }
 
-// glob matches in time proportional to len(pattern)*len(s) at worst: the names come from the network.
-func glob(pattern, s string) bool {
-	p, i, star, mark := 0, 0, -1, 0
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, i
-			p++
-		case p < len(pattern) && (pattern[p] == '?' || pattern[p] == s[i]):
-			p++
-			i++
-		case star >= 0:
-			mark++
-			p, i = star+1, mark
-		default:
-			return false
-		}
+// announced is what another one announced.
+func announced(w *wire.QoS) QoS {
+	q := QoS{
+		Durability: Durability(w.Durability), History: History(w.History.Kind), Depth: int(w.History.Depth),
+		Deadline: finite(w.Deadline), LatencyBudget: w.LatencyBudget, Lifespan: finite(w.Lifespan),
+		Liveliness: Liveliness(w.Liveliness.Kind), LivelinessLease: finite(w.Liveliness.Lease),
+		Exclusive: w.Ownership == wire.Exclusive, Partition: w.Partitions, MaxBlocking: w.Reliability.MaxBlocking,
 	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
+	if w.Reliability.Kind == wire.Reliable {
+		q.Reliability = Reliable
 	}
-	return p == len(pattern)
+	return q
 }
 
 func (q *QoS) depth() int {

@@ -152,6 +152,8 @@ func (r *in) userData() []byte {
 	b := r.octets()
 	if len(b) > MaxUserData {
 		r.bad = true
+	}
+	if r.bad || len(b) == 0 {
 		return nil
 	}
 	return slices.Clone(b)

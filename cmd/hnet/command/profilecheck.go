@@ -1,0 +1,86 @@
+package command
+
+import (
+	"context"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/hnet-robotics/hnet_bridge/dds/profile"
+	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+)
+
+// profileVariables name the DDS profile that programs started from this shell would read.
+var profileVariables = []struct{ name, format string }{
+	{"CYCLONEDDS_URI", "cyclone"}, {"FASTDDS_DEFAULT_PROFILES_FILE", "fastdds"}, {"FASTRTPS_DEFAULT_PROFILES_FILE", "fastdds"},
+}
+
+// checkDDS adds what only the user's own environment tells: whether programs started from here would use the overlay.
+func (a *app) checkDDS(ctx context.Context, c *api.Client, d *api.Diagnosis) {
+	check, cause, fix := a.ddsCheck(ctx, c)
+	if check.Name == "" {
+		return
+	}
+	if i := slices.IndexFunc(d.Checks, func(x api.Check) bool { return x.Name == check.Name }); i >= 0 {
+		d.Checks[i] = check
+	} else {
+		d.Checks = append(d.Checks, check)
+	}
+	if d.Cause == "" && cause != "" {
+		d.Cause, d.Fix = cause, fix
+	}
+}
+
+func (a *app) ddsCheck(ctx context.Context, c *api.Client) (check api.Check, cause, fix string) {
+	check = api.Check{Name: "dds", Status: api.CheckSkip, Detail: "no DDS profile in the environment of this shell"}
+	var good []string
+	for _, v := range profileVariables {
+		value := a.Getenv(v.name)
+		if value == "" {
+			continue
+		}
+		params, err := profileParams(ctx, c)
+		if err != nil {
+			return check, "", ""
+		}
+		problem := checkProfile(value, params)
+		if problem == nil {
+			good = append(good, v.name)
+			continue
+		}
+		check.Status, check.Detail = api.CheckWarn, v.name+": "+problem.Text
+		cause = "the DDS profile that " + v.name + " names cannot bring all peers together: " + problem.Text
+		return check, cause, "write it anew: hnet dds show " + v.format + " > FILE, and start the DDS programs again"
+	}
+	if len(good) > 0 {
+		check.Status, check.Detail = api.CheckOK, strings.Join(good, ", ")+": fits this node and its peers"
+	}
+	return check, "", ""
+}
+
+// checkProfile checks a profile given by a path, by a file: URL, or as Cyclone DDS allows by itself.
+func checkProfile(value string, p profile.Params) *profile.Problem {
+	if strings.HasPrefix(strings.TrimSpace(value), "<") {
+		return profile.Check([]byte(value), p)
+	}
+	path := value
+	if u, err := url.Parse(value); err == nil && u.Scheme == "file" {
+		path = u.Path
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return &profile.Problem{Text: err.Error()}
+	}
+	defer f.Close()
+	text := make([]byte, profile.MaxProfile+1)
+	n := 0
+	for n < len(text) {
+		m, err := f.Read(text[n:])
+		n += m
+		if err != nil {
+			break
+		}
+	}
+	return profile.Check(text[:n], p)
+}

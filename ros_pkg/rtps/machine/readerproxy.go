@@ -1,0 +1,502 @@
+package machine
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
+)
+
+// maxResends is how many samples and parts of samples that a reader asked for may wait to be sent.
+const maxResends = 512
+
+// readerProxy is a remote reader as its writer sees it.
+type readerProxy struct {
+	w        *Writer
+	remote   *remote
+	endpoint *Endpoint
+	own      *remoteEndpoint
+	reliable bool
+	stalled  bool // not waited for
+
+	from  wire.SequenceNumber // the first that concerns it
+	next  wire.SequenceNumber // to be sent the first time
+	frag  uint32              // fragments of next that were sent
+	acked wire.SequenceNumber // it has all below
+	skip  wire.SequenceNumber // skip..next-1 do not concern it and it was not told; 0: none
+
+	heartbeat timer
+	sending   timer
+	interval  time.Duration
+	since     int // samples since the last heartbeat
+	silent    int // heartbeats without an answer
+	asked     time.Time
+	rtt       time.Duration // as short as it was of late; 0: not known
+	owing     time.Time     // since when it owes an acknowledgement
+
+	heard        bool
+	ackCount     uint32
+	nackCount    uint32
+	resends      []resend
+	resent       wire.SequenceNumberSet // lately
+	resentAt     time.Time
+	resentFrag   time.Time
+	fragHBCount  uint32
+	pace         pace
+	gaps         []gapRange
+}
+
+// resend is a sample, or fragments of it, to be sent again.
+type resend struct {
+	seq       wire.SequenceNumber
+	next      uint32 // fragment, from 0
+	fragments wire.FragmentNumberSet
+	some      bool // only those in fragments
+}
+
+type gapRange struct{ from, to wire.SequenceNumber }
+
+func (p *readerProxy) guid() wire.GUID { return p.endpoint.GUID }
+
+// finished is the number up to which nothing is left to do for the reader.
+func (p *readerProxy) finished() wire.SequenceNumber {
+	if p.reliable {
+		return min(p.acked, p.next) - 1
+	}
+	return p.next - 1
+}
+
+// owed reports whether anything that concerns the reader lies between what it acknowledged and seq.
+func (p *readerProxy) owed(seq wire.SequenceNumber) bool {
+	for s := max(p.acked, p.w.history.first); s <= seq; s++ {
+		if c := p.w.history.get(s); c != nil {
+			if _, ok := p.w.payload(c, p.endpoint); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// to is where the reader is reached.
+func (p *readerProxy) to() []netip.AddrPort {
+	wide := p.silent >= wideAfter
+	if p.w.builtin {
+		return p.remote.metaTo(wide)
+	}
+	return p.own.to(wide)
+}
+
+// limit is the longest datagram to the reader.
+func (p *readerProxy) limit() int {
+	if p.remote.local {
+		return maxLocalMessage
+	}
+	return p.w.m.config.MaxMessage
+}
+
+// fragment is the length of fragments for the reader.
+func (p *readerProxy) fragment() int {
+	if p.remote.local {
+		return localFragment
+	}
+	return (p.w.m.config.MaxMessage - fragmentOverhead) &^ 3
+}
+
+const (
+	maxLocalMessage  = 60 << 10
+	localFragment    = 32 << 10
+	fragmentOverhead = 20 + wire.InfoDstLen + wire.InfoTSLen + 36 + 4 + 64 + wire.HeartbeatLen
+)
+
+// push sends what has not been sent, as far as the pace allows.
+func (p *readerProxy) push(now time.Time) {
+	m, h := p.w.m, &p.w.history
+	if p.next > h.last && len(p.resends) == 0 {
+		return
+	}
+	b := m.message(p.remote.info.Prefix)
+	left := p.pace.fill(now)
+	again := p.again(now, b, &left)
+	for left > 0 && p.next <= h.last {
+		c := h.get(p.next)
+		var payload []byte
+		ok := c != nil && !expired(c, now)
+		if ok {
+			payload, ok = p.w.payload(c, p.endpoint)
+		}
+		if !ok {
+			if p.skip == 0 {
+				p.skip = p.next
+			}
+			p.next++
+			p.frag = 0
+			continue
+		}
+		p.skipped(b)
+		if !p.send(now, b, c, payload, &left) {
+			break
+		}
+		p.next++
+		p.frag = 0
+		if p.since++; p.reliable && (p.since >= p.every() || len(payload) > p.limit()) {
+			p.ask(now, b, false)
+		}
+	}
+	if again && p.reliable {
+		p.ask(now, b, false)
+	}
+	m.post(p.to())
+	if p.next <= h.last || len(p.resends) > 0 {
+		m.sooner(&p.sending, now.Add(p.pace.wait()))
+	}
+	if p.reliable && p.acked < p.next {
+		if p.owing.IsZero() {
+			p.owing = now
+		}
+		if p.heartbeat.index == 0 {
+			p.interval = p.patience()
+			m.set(&p.heartbeat, now.Add(p.interval))
+		}
+	}
+}
+
+func (p *readerProxy) resume(now time.Time) {
+	p.push(now)
+	p.w.forget()
+}
+
+// every is after how many samples the reader is asked what it has.
+func (p *readerProxy) every() int {
+	if p.w.config.QoS.History == KeepLast {
+		return min(max(p.w.config.QoS.depth()/2, 1), heartbeatEvery)
+	}
+	return heartbeatEvery
+}
+
+// patience is how long an answer may take.
+func (p *readerProxy) patience() time.Duration { return max(heartbeatDelay, p.rtt+p.rtt/2) }
+
+// skipped tells what does not concern the reader, if the message has the order to allow for it.
+func (p *readerProxy) skipped(b *wire.Builder) {
+	if p.skip == 0 {
+		return
+	}
+	if p.reliable {
+		p.gap(b, gapRange{p.skip, p.next - 1})
+	}
+	p.skip = 0
+}
+
+func (p *readerProxy) gap(b *wire.Builder, g gapRange) {
+	p.fit(b, wire.GapLen(0))
+	b.Gap(&wire.Gap{
+		Reader: p.guid().Entity, Writer: p.w.guid.Entity, Start: g.from, Set: wire.NewSequenceNumberSet(g.to + 1),
+	})
+}
+
+// fit posts the message first if n more bytes would make it too long.
+func (p *readerProxy) fit(b *wire.Builder, n int) {
+	if b.Len()+n > p.limit() {
+		p.w.m.post(p.to())
+	}
+}
+
+// header is the inline QoS of a sample.
+func (p *readerProxy) header(c *change) wire.ParameterList {
+	if !c.relates && c.status == Alive && !c.keyed {
+		return wire.ParameterList{}
+	}
+	q := wire.InlineQoS{Status: wire.StatusInfo(c.status)}
+	if c.relates {
+		q.Related, q.HasRelated = wire.SampleIdentity{Writer: c.related.Writer, SN: c.related.Sequence}, true
+	}
+	if c.keyed {
+		q.KeyHash, q.HasKeyHash = c.key.Bytes(), true
+	}
+	m := p.w.m
+	m.inline = wire.AppendInlineQoS(m.inline[:0], q)
+	return wire.ParameterList{Bytes: m.inline}
+}
+
+// send writes a sample, or as many of its fragments as may go, and reports whether it is complete.
+func (p *readerProxy) send(now time.Time, b *wire.Builder, c *change, payload []byte, left *int) bool {
+	inline := p.header(c)
+	if n := wire.InfoTSLen + wire.DataLen(len(inline.Bytes), len(payload)); n+wire.HeartbeatLen+36 <= p.limit() {
+		p.fit(b, n)
+		p.data(b, c, payload, inline)
+		*left -= n
+		p.pace.spend(n)
+		return true
+	}
+	size := p.fragment()
+	count := uint32((len(payload) + size - 1) / size)
+	for p.frag < count {
+		if *left <= 0 {
+			return false
+		}
+		n := p.part(b, c, payload, inline, p.frag, size)
+		*left -= n
+		p.pace.spend(n)
+		if p.frag++; p.reliable && p.frag < count && p.frag%64 == 0 {
+			p.fragHBCount++
+			p.fit(b, wire.HeartbeatFragLen)
+			b.HeartbeatFrag(wire.HeartbeatFrag{
+				Reader: p.guid().Entity, Writer: p.w.guid.Entity, SN: c.seq,
+				LastFragment: wire.FragmentNumber(p.frag), Count: p.fragHBCount,
+			})
+		}
+	}
+	return true
+}
+
+func (p *readerProxy) data(b *wire.Builder, c *change, payload []byte, inline wire.ParameterList) {
+	b.InfoTS(wire.TimestampFrom(c.at))
+	d := &p.w.m.data
+	*d = wire.Data{
+		Reader: p.guid().Entity, Writer: p.w.guid.Entity, SN: c.seq, InlineQoS: inline, Content: wire.DataContent,
+		Payload: payload,
+	}
+	if c.status != Alive {
+		d.Content = wire.KeyContent
+		if len(payload) == 0 {
+			d.Content = wire.NoContent
+		}
+	}
+	b.Data(d)
+	d.Payload = nil
+}
+
+// part writes one fragment, from 0, in a message of its own, and returns its length.
+func (p *readerProxy) part(b *wire.Builder, c *change, payload []byte, inline wire.ParameterList, i uint32, size int) int {
+	m := p.w.m
+	start := int(i) * size
+	end := min(start+size, len(payload))
+	n := wire.InfoTSLen + wire.DataFragLen(len(inline.Bytes), end-start)
+	p.fit(b, n)
+	b.InfoTS(wire.TimestampFrom(c.at))
+	d := &m.dataFrag
+	*d = wire.DataFrag{
+		Reader: p.guid().Entity, Writer: p.w.guid.Entity, SN: c.seq, FirstFragment: wire.FragmentNumber(i + 1),
+		Fragments: 1, FragmentSize: uint16(size), SampleSize: uint32(len(payload)), InlineQoS: inline,
+		Payload: payload[start:end],
+	}
+	b.DataFrag(d)
+	d.Payload = nil
+	return n
+}
+
+// again sends what was asked for, and reports whether all of that is out now.
+func (p *readerProxy) again(now time.Time, b *wire.Builder, left *int) bool {
+	if len(p.resends) == 0 {
+		return false
+	}
+	m := p.w.m
+	for len(p.resends) > 0 {
+		if *left <= 0 {
+			return false
+		}
+		r := &p.resends[0]
+		if !p.repeat(now, b, r, left) {
+			return false
+		}
+		m.counters.Resent++
+		p.resends = p.resends[1:]
+	}
+	p.resends = nil
+	return true
+}
+
+// repeat sends one sample or fragments of it again, and reports whether that is complete.
+func (p *readerProxy) repeat(now time.Time, b *wire.Builder, r *resend, left *int) bool {
+	c := p.w.history.get(r.seq)
+	var payload []byte
+	ok := c != nil && !expired(c, now)
+	if ok {
+		payload, ok = p.w.payload(c, p.endpoint)
+	}
+	if !ok {
+		p.gap(b, gapRange{r.seq, r.seq})
+		return true
+	}
+	inline := p.header(c)
+	if n := wire.InfoTSLen + wire.DataLen(len(inline.Bytes), len(payload)); n+wire.HeartbeatLen+36 <= p.limit() {
+		p.fit(b, n)
+		p.data(b, c, payload, inline)
+		*left -= n
+		p.pace.spend(n)
+		return true
+	}
+	size := p.fragment()
+	count := uint32((len(payload) + size - 1) / size)
+	for ; r.next < count; r.next++ {
+		if r.some && !r.fragments.Contains(wire.FragmentNumber(r.next+1)) {
+			continue
+		}
+		if *left <= 0 {
+			return false
+		}
+		n := p.part(b, c, payload, inline, r.next, size)
+		*left -= n
+		p.pace.spend(n)
+	}
+	return true
+}
+
+// beat asks the reader again for what it has.
+func (p *readerProxy) beat(now time.Time) {
+	if p.acked >= p.next && p.skip == 0 {
+		p.owing = time.Time{}
+		return
+	}
+	p.tell(now, false)
+	p.interval = min(2*p.interval, max(heartbeatMost, p.patience()))
+	p.w.m.set(&p.heartbeat, now.Add(p.interval))
+}
+
+// tell sends a heartbeat on its own.
+func (p *readerProxy) tell(now time.Time, final bool) {
+	b := p.w.m.message(p.remote.info.Prefix)
+	p.skipped(b)
+	p.ask(now, b, final)
+	p.w.m.post(p.to())
+}
+
+// ask adds a heartbeat: it names what was sent so far, not what still waits.
+func (p *readerProxy) ask(now time.Time, b *wire.Builder, final bool) {
+	p.skipped(b)
+	p.fit(b, wire.HeartbeatLen)
+	h := &p.w.history
+	last := p.next - 1
+	first := min(max(h.first, p.from), last+1)
+	p.w.count++
+	b.Heartbeat(wire.Heartbeat{
+		Reader: p.guid().Entity, Writer: p.w.guid.Entity, First: max(first, 1), Last: last, Count: p.w.count, Final: final,
+	})
+	p.w.m.counters.Heartbeats++
+	p.since = 0
+	if !final {
+		if p.asked.IsZero() {
+			p.asked = now
+		}
+		if p.silent++; p.silent > 1<<20 {
+			p.silent = 1 << 20
+		}
+	}
+}
+
+// newer compares counts, which may wrap.
+func newer(count, last uint32) bool { return int32(count-last) > 0 }
+
+// onAckNack takes what the reader has and lacks.
+func (p *readerProxy) onAckNack(now time.Time, a *wire.AckNack) {
+	if !p.reliable || p.heard && !newer(a.Count, p.ackCount) {
+		return
+	}
+	m, h := p.w.m, &p.w.history
+	p.heard, p.ackCount = true, a.Count
+	p.silent = 0
+	if !p.asked.IsZero() {
+		if d := now.Sub(p.asked); p.rtt == 0 || d < p.rtt {
+			p.rtt = d
+		} else {
+			p.rtt += (min(d, time.Second) - p.rtt) / 8
+		}
+		p.asked = time.Time{}
+	}
+	if base := min(a.Set.Base, p.next); base > p.acked {
+		if c := h.get(base - 1); c != nil && len(c.payload) > p.limit() {
+			p.pace.arrived()
+		}
+		p.acked = base
+		p.owing = now
+		p.stalled = false
+		p.w.forget()
+		p.w.progress()
+	}
+	if p.acked >= p.next {
+		p.owing = time.Time{}
+	}
+	p.interval = min(p.interval, p.patience())
+	wanted := p.want(now, &a.Set)
+	if len(p.resends) > 0 {
+		p.push(now)
+	} else if !a.Final && !wanted {
+		p.tell(now, p.acked >= p.next)
+	}
+}
+
+// want notes what a reader asks for, tells it at once what it will not get, and reports whether it asked for anything
+// that is not on its way already.
+func (p *readerProxy) want(now time.Time, set *wire.SequenceNumberSet) (wanted bool) {
+	m, h := p.w.m, &p.w.history
+	calm := now.Sub(p.resentAt) >= p.suppression()
+	if calm {
+		p.resent = wire.NewSequenceNumberSet(max(set.Base, 1))
+	}
+	p.gaps = p.gaps[:0]
+	for seq := range set.All() {
+		if seq >= p.next {
+			break
+		}
+		wanted = true
+		c := h.get(seq)
+		ok := c != nil && seq >= p.from && !expired(c, now)
+		if ok {
+			_, ok = p.w.payload(c, p.endpoint)
+		}
+		if !ok {
+			if n := len(p.gaps); n > 0 && p.gaps[n-1].to == seq-1 {
+				p.gaps[n-1].to = seq
+			} else {
+				p.gaps = append(p.gaps, gapRange{seq, seq})
+			}
+			continue
+		}
+		if p.resent.Contains(seq) || len(p.resends) >= maxResends {
+			continue
+		}
+		p.resent.Add(seq)
+		p.resentAt = now
+		if len(c.payload) > p.limit() {
+			p.pace.lost(now)
+		}
+		p.resends = append(p.resends, resend{seq: seq})
+	}
+	if len(p.gaps) > 0 {
+		b := m.message(p.remote.info.Prefix)
+		for _, g := range p.gaps {
+			p.gap(b, g)
+		}
+		m.post(p.to())
+	}
+	return wanted
+}
+
+// suppression is for how long a repeated request is taken for one that crossed the answer.
+func (p *readerProxy) suppression() time.Duration {
+	return min(max(p.rtt*3/4, time.Millisecond), 500*time.Millisecond)
+}
+
+// onNackFrag takes which fragments the reader lacks.
+func (p *readerProxy) onNackFrag(now time.Time, n *wire.NackFrag) {
+	if !p.reliable || p.nackCount != 0 && !newer(n.Count, p.nackCount) {
+		return
+	}
+	p.nackCount = n.Count
+	p.silent = 0
+	if n.SN > p.next || n.SN == p.next && p.frag == 0 || n.SN < p.from {
+		return
+	}
+	for i := range p.resends {
+		if r := &p.resends[i]; r.seq == n.SN && (!r.some || r.fragments == n.Set) {
+			return // it is on its way
+		}
+	}
+	if len(p.resends) >= maxResends {
+		return
+	}
+	p.pace.lost(now)
+	p.resends = append(p.resends, resend{seq: n.SN, fragments: n.Set, some: true})
+	p.push(now)
+}
