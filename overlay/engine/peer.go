@@ -123,10 +123,17 @@ func (e *Engine) addPeer(c Contact) *peer {
 			e.remove(oldest)
 		}
 	}
-	// Whoever left the whitelist after the Directory was asked, and before the peer could be found in the table, must not stay.
-	if _, ok := e.cfg.Directory.ByAddress(c.Address); !ok {
+	// What the Directory learned after it was asked, and before the peer could be found in the table, was told to nobody: a key, or that the
+	// peer left the whitelist and must not stay.
+	now, ok := e.cfg.Directory.ByAddress(c.Address)
+	if !ok {
 		e.remove(p)
+		return p
 	}
+	p.mu.Lock()
+	p.adopt(e, now)
+	p.offer(e, time.Now(), now)
+	p.mu.Unlock()
 	return p
 }
 

@@ -349,6 +349,7 @@ func (p *readerProxy) beat(now time.Time) {
 		p.owing = time.Time{}
 		return
 	}
+	p.silent = min(p.silent+1, 1<<20)
 	p.tell(now, false)
 	p.interval = min(2*p.interval, max(heartbeatMost, p.patience()))
 	p.w.m.set(&p.heartbeat, now.Add(p.interval))
@@ -378,9 +379,6 @@ func (p *readerProxy) ask(now time.Time, b *wire.Builder, final bool) {
 	if !final {
 		if p.asked.IsZero() {
 			p.asked = now
-		}
-		if p.silent++; p.silent > 1<<20 {
-			p.silent = 1 << 20
 		}
 	}
 }
