@@ -309,7 +309,20 @@ func (e *Engine) LinksChanged(lost func(Path) bool) {
 			if !p.chooses() || !p.up {
 				return 0
 			}
-			p.routes.machine.LinksChanged(now, func(k path.Key) bool { return lost(p.pathOf(e, k, 0, 0)) })
+			p.routes.machine.LinksChanged(now, func(k path.Key) bool {
+				if !lost(p.pathOf(e, k, 0, 0)) {
+					return false
+				}
+				// A source that is no good any more can swallow what is sent from it without an error.
+				if r := p.routes.find(k); r != nil {
+					r.local, r.bound = underlay.Source{}, 0
+				}
+				if p.path.key() == k {
+					p.path.Local = underlay.Source{}
+				}
+				_, relay := k.Carrier.(Relay)
+				return !relay
+			})
 			p.offer(e, now, contact)
 			return 0
 		})

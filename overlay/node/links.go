@@ -87,7 +87,7 @@ func endpoints(interfaces []netwatch.Interface, excluded string, port uint16) (l
 func (n *Node) renewPaths(before, now []netwatch.Interface) {
 	moved := !slices.EqualFunc(before, now, same)
 	lost := func(p engine.Path) bool {
-		return moved && !p.Kind.Relayed() && !(stands(now, p) && sameRoute(before, now, p))
+		return moved && !(stands(now, p) && sameRoute(before, now, p))
 	}
 	n.engine.LinksChanged(lost)
 	for _, s := range n.engine.Peers() {
@@ -95,7 +95,7 @@ func (n *Node) renewPaths(before, now []netwatch.Interface) {
 		case s.State == engine.Connecting || s.State == engine.Unreachable:
 			n.engine.Refresh(s.Address)
 		case s.State != engine.Connected || !s.Path.Remote.IsValid():
-		case lost(s.Path):
+		case lost(s.Path) && !s.Path.Kind.Relayed():
 			_ = n.engine.Renew(s.Address) // it can only have left the whitelist
 		default:
 			n.inbox.put(s.Address, newPath, netip.AddrPort{}) // another route, another MTU

@@ -82,11 +82,10 @@ var vectors = []struct {
 			e.Float64s([]float64{1, 2})
 		},
 		func(t *testing.T, d *Decoder) {
-			v := make([]float64, d.SequenceLen(8))
-			d.Float64s(v)
-			equal(t, len(v), 2)
-			equal(t, v[0], 1)
-			equal(t, v[1], 2)
+			equal(t, d.SequenceLen(8), 2)
+			var v [2]float64
+			d.Float64s(v[:])
+			equal(t, v, [2]float64{1, 2})
 		},
 	},
 	{

@@ -116,18 +116,35 @@ func Describe(name Name, lookup func(Name) (*File, error)) (*Description, error)
 		if err != nil {
 			return nil, fmt.Errorf("%s needs %s: %w", name, n, err)
 		}
-		if n == name {
-			return nil, fmt.Errorf("idl: %s contains itself", name)
-		}
 		known[queue[0]] = t
 		queue = append(queue, references(t)...)
 	}
+	known[top.Name] = top
+	if circle(top, known, map[string]int{}) {
+		return nil, fmt.Errorf("idl: %s contains itself, or a type that does", name)
+	}
+	delete(known, top.Name)
 	d := &Description{Type: *top}
 	for _, t := range known {
 		d.Referenced = append(d.Referenced, *t)
 	}
 	slices.SortFunc(d.Referenced, func(a, b Individual) int { return strings.Compare(a.Name, b.Name) })
 	return d, nil
+}
+
+// circle reports whether t leads to a type that contains itself. ahead is 1 while a type is being looked at and 2 after.
+func circle(t *Individual, known map[string]*Individual, ahead map[string]int) bool {
+	if ahead[t.Name] > 0 {
+		return ahead[t.Name] == 1
+	}
+	ahead[t.Name] = 1
+	for _, r := range references(t) {
+		if circle(known[r], known, ahead) {
+			return true
+		}
+	}
+	ahead[t.Name] = 2
+	return false
 }
 
 func references(t *Individual) []string {

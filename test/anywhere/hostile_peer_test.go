@@ -28,7 +28,6 @@ const (
 	flagSelected = 1
 	flagMoved    = 2
 
-	signalOffer = 1
 	signalSpray = 3
 
 	mappingIndependent = 1
@@ -53,7 +52,6 @@ type mallory struct {
 	opener   wireguard.Opener
 	index    uint32
 	answers  bool // it answers probes
-	probes   int  // of the robot's that it got
 	got      int  // packets of the robot's that it got
 
 	hello   *session.Client
@@ -164,7 +162,6 @@ func (m *mallory) arrived(b []byte) {
 		switch {
 		case !ok || len(plain) == 0:
 		case plain[0] == innerProbe:
-			m.probes++
 			if m.answers {
 				reply := append([]byte(nil), plain[:16]...)
 				reply[0] = innerReply
@@ -252,6 +249,34 @@ func (m *mallory) tell(signal, mapping byte, from netip.AddrPort, list ...netip.
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.say(b, from)
+}
+
+// sayAs says something inside the tunnel, as from if that is valid.
+func (m *mallory) sayAs(from netip.AddrPort, plain []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.say(plain, from)
+}
+
+// deaf has mallory answer no probes.
+func (m *mallory) deaf(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.answers = !on
+}
+
+// packets is how many packets the robot sent here.
+func (m *mallory) packets() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.got
+}
+
+// pingBaseAs sends the Base a ping that is authentic but for its source.
+func (m *mallory) pingBaseAs(from netip.AddrPort) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.raw(m.session.Unsequenced(time.Now(), wire.KindPing, wire.Ping{}.Append(nil)), from, m.base)
 }
 
 // register registers with the robot's Base and waits until that says that the robot is there.

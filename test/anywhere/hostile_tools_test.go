@@ -2,7 +2,6 @@ package anywhere
 
 import (
 	"encoding/binary"
-	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -239,8 +238,6 @@ func arrivals(frames []lab.Frame, match func(lab.Packet) bool) (n, busiest int) 
 	}
 	return len(times), busiest
 }
-
-var errFew = errors.New("too few yet")
 
 // probesTo is how many probes one robot may send in d to an address that never answered: 12 at once and one each 5 s (package path).
 func probesTo(d time.Duration) int { return 12 + int(d/(5*time.Second)) + 1 }

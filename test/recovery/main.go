@@ -14,6 +14,7 @@ import (
 
 	"github.com/hnet-robotics/hnet_bridge/test/fleet"
 	"github.com/hnet-robotics/hnet_bridge/test/lab"
+	"github.com/hnet-robotics/hnet_bridge/test/recovery/skew"
 )
 
 // logLevel is that of the daemons.
@@ -23,6 +24,7 @@ var logLevel = "info"
 var trace bool
 
 func main() {
+	skew.Main()
 	lab.Enter()
 	out := flag.String("o", filepath.Join(fleet.Root(), "docs", "recovery.md"), "`file` to write; empty: none")
 	only := flag.String("run", "", "try only rows that match this `regexp`; then nothing is written")

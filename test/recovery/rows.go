@@ -9,6 +9,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/test/fleet"
 	"github.com/hnet-robotics/hnet_bridge/test/internet"
+	"github.com/hnet-robotics/hnet_bridge/test/recovery/skew"
 )
 
 // The targets of field-notes: traffic again after losing the network, through a Base; the direct path again; after a path or a Base has died
@@ -118,6 +119,10 @@ func rows(suspend time.Duration) []Row {
 	attached := "the new network's address and route are there"
 	ready := "the daemon says that it is ready"
 	continued := "SIGCONT"
+	clock := func(what string, do func(w *world) time.Time, counted string) Row {
+		return Row{What: what, A: cone, B: linux, Spare: linux, Start: direct, Silence: clockLeaps, Path: direct, Within: byDirect + 2*time.Second,
+			Watch: 6 * time.Second, Counted: counted, Do: do}
+	}
 	second := func(w *world, a *internet.Host) { a.Connect(w.spare) }
 	return []Row{
 		{What: "Roams to another network: its address changes", A: cone, B: linux, Spare: linux, Start: direct,
@@ -154,7 +159,7 @@ func rows(suspend time.Duration) []Row {
 			Silence: pathDies, Path: byTCP, Watch: 10 * time.Second, Limit: 30 * time.Second,
 			Do: func(w *world) time.Time { w.udp(false); return time.Time{} }},
 		{What: "TCP alone gets out, then UDP does", A: internet.UDPBlocked, B: cone, Start: byTCP,
-			NoLoss: true, Path: direct, Watch: 5 * time.Second, Limit: 60 * time.Second,
+			Silence: byBase, Path: direct, Watch: 5 * time.Second, Limit: 60 * time.Second,
 			Do: func(w *world) time.Time { w.udp(true); return time.Time{} }},
 		{What: "Base killed", A: random, B: random, Start: relayed, Silence: baseDies, Path: relayed, Watch: 8 * time.Second,
 			Do: func(w *world) time.Time { w.carrier().Daemon.Kill9(); return time.Time{} }},
@@ -186,10 +191,65 @@ func rows(suspend time.Duration) []Row {
 			Silence: restarts, Path: direct, Within: byDirect, Watch: 5 * time.Second, Counted: ready, Do: killAndRestart},
 		{What: "Peer's daemon killed and started again, relayed", A: random, B: random, Start: relayed,
 			Silence: restarts, Path: relayed, Watch: 5 * time.Second, Counted: ready, Do: killAndRestart},
+		clock("Clock set back by 50 years under the daemon, then roams", clockLeap(-fiftyYears), ""),
+		clock("Clock set forward by 50 years under the daemon, then roams", clockLeap(fiftyYears), ""),
+		clock("Started again with its clock 50 years back", func(w *world) time.Time { w.restartAt(-fiftyYears); return time.Now() }, ready),
+		clock("Started again with its clock right, after it was 50 years ahead", func(w *world) time.Time {
+			w.restartAt(fiftyYears)
+			w.flows()
+			time.Sleep(settleFor)
+			w.began = time.Now()
+			w.a.Daemon.Kill9()
+			w.a.Restart()
+			return time.Now()
+		}, ready),
 		{What: "Daemon stopped for 30 s (SIGSTOP, SIGCONT)", A: cone, B: linux, Start: direct,
 			Silence: byBase, Path: direct, Within: byDirect, Watch: 5 * time.Second, Counted: continued, Do: stopFor(30 * time.Second)},
 		{What: fmt.Sprintf("Suspended for %v (SIGSTOP, SIGCONT of the daemon)", suspend), A: cone, B: linux, Start: direct,
 			Silence: byBase, Path: direct, Within: byDirect, Watch: 5 * time.Second, Counted: continued, Do: stopFor(suspend)},
+	}
+}
+
+const fiftyYears = 50 * 365 * 24 * time.Hour
+
+// setClock sets the clock of robot A's daemon, which runs on.
+func (w *world) setClock(ahead time.Duration) {
+	w.Helper()
+	c, err := skew.Of(w.a.Daemon.PID())
+	if err == nil {
+		err = c.Set(ahead)
+	}
+	if err != nil {
+		w.Fatalf("%v", err)
+	}
+}
+
+// restartAt kills robot A's daemon and starts it with a wrong clock.
+func (w *world) restartAt(ahead time.Duration) {
+	w.Helper()
+	w.a.Daemon.Kill9()
+	args, err := skew.Command(ahead, fleet.Binary(w, "hnetd"))
+	if err != nil {
+		w.Fatalf("%v", err)
+	}
+	w.a.Daemon = w.a.Start(w, args[0], args[1:]...)
+	w.a.Hnet("wait", "daemon", "--timeout", fleet.ReadyTimeout.String())
+}
+
+func (w *world) flows() {
+	w.Helper()
+	if !w.stream.Flows(startLimit) {
+		w.Fatalf("no traffic any more")
+	}
+}
+
+// clockLeap sets the clock under the running daemon. A while later the robot roams: its record and its handshakes must still count as new.
+func clockLeap(ahead time.Duration) func(w *world) time.Time {
+	return func(w *world) time.Time {
+		w.setClock(ahead)
+		time.Sleep(2 * time.Second)
+		w.a.host.Move(w.siteA, w.spare)
+		return w.began // all of it counts
 	}
 }
 

@@ -100,7 +100,7 @@ func try(t lab.TB, row *Row, result *Result) {
 	w.began = time.Now()
 	result.Began, result.Mark = w.began, w.began
 	if mark := row.Do(w); !mark.IsZero() {
-		result.Mark = mark
+		result.Began, result.Mark = w.began, mark
 	}
 	for {
 		time.Sleep(poll)

@@ -357,6 +357,14 @@ func (b *base) drain(now time.Time, in time.Duration) {
 	b.leaveAt = now.Add(min(in/2, drainGrace))
 	b.notBefore = now.Add(in + b.m.jitter(backoffFirst))
 	b.err = "the Base is about to end"
+	// Whoever has another way takes it now, while what is on its way by this one still arrives.
+	if b.cur != nil {
+		for i := range b.cur.channels.slots {
+			if s := &b.cur.channels.slots[i]; s.relay != nil {
+				b.m.do(action{kind: actEvent, event: Event{Type: PeerGone, Base: b.server.Address, Peer: s.peer}})
+			}
+		}
+	}
 }
 
 // renew registers anew beside the registration in force.
@@ -470,7 +478,7 @@ func (b *base) start(now time.Time) {
 			b.hello(now, limit)
 		}
 	}
-	if !now.Before(b.tcpAt()) {
+	if !now.Before(b.tcpAt(now)) {
 		b.dialTCP(now)
 	}
 	if b.udp == nil && b.tcp == nil && (b.tcpTried || b.server.TCP == 0) {
@@ -482,10 +490,12 @@ func (b *base) start(now time.Time) {
 }
 
 // tcpAt is when TCP is to be tried in this round; far away if not at all.
-func (b *base) tcpAt() time.Time {
+func (b *base) tcpAt(now time.Time) time.Time {
 	switch {
 	case b.tcpTried || b.server.TCP == 0 || b.round.IsZero():
 		return b.m.never
+	case b.renewing && b.cur != nil && b.cur.dial == 0 && b.cur.doubtful(now):
+		return b.round // UDP answered until now: something on the way stopped passing it
 	case b.udpTried && b.udp == nil, b.server.UDP == 0 && len(b.server.Endpoints) == 0, b.preferTCP:
 		return b.round
 	}
@@ -564,7 +574,7 @@ func (b *base) next(now time.Time) time.Time {
 		}
 	}
 	if !b.round.IsZero() && !b.tcpTried && b.server.TCP != 0 {
-		t = earliest(t, b.tcpAt())
+		t = earliest(t, b.tcpAt(now))
 	}
 	return t
 }

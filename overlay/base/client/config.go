@@ -71,7 +71,8 @@ const (
 	// PeerHere: Peer and we ask for each other at Base, or something about it changed: its record, its observed endpoint, or the Relay to it, since the
 	// registration was renewed (the last one is withdrawn).
 	PeerHere
-	// PeerGone: Peer is no longer reached through Base, and its Relay is withdrawn. Also for each peer of a Base that is Lost, before that.
+	// PeerGone: Peer is no longer to be reached through Base: its Relay is withdrawn, or about to be, since the Base is going to end. Also for each
+	// peer of a Base that is Lost, before that.
 	PeerGone
 	// ObservedChanged: Base sees us from another endpoint than before, or at another distance.
 	ObservedChanged

@@ -531,6 +531,8 @@ func (m *machine) relays(now time.Time, p netip.Addr) []*Relay {
 		r    *Relay
 		bad  int
 		cost time.Duration
+
+		leaving bool
 	}
 	var all []ranked
 	for _, b := range m.bases {
@@ -539,8 +541,8 @@ func (m *machine) relays(now time.Time, p netip.Addr) []*Relay {
 				continue
 			}
 			if r := reg.channels.relay(p); r != nil {
-				x := ranked{r: r, cost: b.rtt}
-				if reg.doubtful(now) || !b.leaveAt.IsZero() {
+				x := ranked{r: r, cost: b.rtt, leaving: !b.leaveAt.IsZero()}
+				if reg.doubtful(now) || x.leaving {
 					x.bad += 2
 				}
 				if r.TCP() {
@@ -549,6 +551,11 @@ func (m *machine) relays(now time.Time, p netip.Addr) []*Relay {
 				all = append(all, x)
 			}
 		}
+	}
+	// A Base that is about to end carries nobody who can go elsewhere.
+	staying := func(x ranked) bool { return !x.leaving && x.bad < 2 }
+	if slices.ContainsFunc(all, staying) {
+		all = slices.DeleteFunc(all, func(x ranked) bool { return x.leaving })
 	}
 	slices.SortStableFunc(all, func(x, y ranked) int { return cmp.Or(cmp.Compare(x.bad, y.bad), cmp.Compare(x.cost, y.cost)) })
 	out := make([]*Relay, len(all))

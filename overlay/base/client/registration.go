@@ -443,6 +443,9 @@ func (r *registration) tick(now time.Time) {
 	case !p.since.IsZero() && p.tries < pingTries && !now.Before(p.next):
 		r.sendPing(now)
 	}
+	if r.dial == 0 && r.b.cur == r && r.doubtful(now) {
+		r.b.renew(now)
+	}
 	if !r.renewAt.IsZero() && !now.Before(r.renewAt) {
 		r.renewAt = time.Time{}
 		if r.b.cur == r {

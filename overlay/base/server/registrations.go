@@ -66,7 +66,7 @@ type client struct {
 	touched   bool
 	gone      bool
 
-	moving    *move     // the client may be elsewhere by now; nil = no sign of it
+	moving    *move // the client may be elsewhere by now; nil = no sign of it
 	announced limit
 	filtered  limit
 	renewed   limit

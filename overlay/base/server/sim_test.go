@@ -248,11 +248,11 @@ func (c *simClient) receive(b []byte) {
 				p.Signed = slices.Clone(p.Signed)
 				c.peers = append(c.peers, p)
 			case wire.KindPing:
-			// The Base asks whether this is the client's endpoint.
-			if p, err := wire.ParsePing(body); err == nil && !c.mute {
-				c.x.arrive(c.at, c.session.Unsequenced(c.x.now, wire.KindPong, wire.Pong{Opaque: p.Opaque}.Append(nil)))
-			}
-		case wire.KindPong:
+				// The Base asks whether this is the client's endpoint.
+				if p, err := wire.ParsePing(body); err == nil && !c.mute {
+					c.x.arrive(c.at, c.session.Unsequenced(c.x.now, wire.KindPong, wire.Pong{Opaque: p.Opaque}.Append(nil)))
+				}
+			case wire.KindPong:
 				p, err := wire.ParsePong(body)
 				if err != nil {
 					t.Error(err)
