@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/hnet-robotics/hnet_bridge/overlay/api.version=$(V
 RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock \
            ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/...
 
-.PHONY: all build test unit race fuzz demo nat-matrix recovery idle bench lint deps clean
+.PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench lint deps clean
 
 all: build
 
@@ -49,6 +49,10 @@ recovery: deps
 # What an idle node sends and receives in a day: docs/idle-traffic.md.
 idle: deps
 	@$(GO) build -o bin/idle ./test/idle && bin/idle -o docs/idle-traffic.md
+
+# What goes by a Base against what goes directly: docs/relay.md.
+relay: deps
+	@$(GO) build -o bin/relay ./test/relay && bin/relay -o docs/relay.md
 
 bench: deps
 	$(GO) test -run '^$$' -bench . -benchmem ./overlay/...

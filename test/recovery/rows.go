@@ -203,6 +203,33 @@ func rows(suspend time.Duration) []Row {
 			w.a.Restart()
 			return time.Now()
 		}, ready),
+		{What: "Started again with its clock 50 years back where TCP alone gets out", A: internet.UDPBlocked, B: cone, Start: byTCP,
+			Silence: clockLeaps, Path: byTCP, Watch: 5 * time.Second, Counted: ready,
+			Do: func(w *world) time.Time { w.restartAt(-fiftyYears); return time.Now() }},
+		{What: "Uplink silent for 30 s", A: cone, B: linux, Start: direct,
+			Silence: pathDies, Path: direct, Watch: 8 * time.Second, Limit: 60 * time.Second, Counted: "it passes packets again", Do: outage},
+		{What: "Uplink silent for 30 s, relayed", A: random, B: random, Start: relayed,
+			Silence: pathDies, Path: relayed, Watch: 8 * time.Second, Limit: 60 * time.Second, Counted: "it passes packets again", Do: outage},
+		{What: "All Bases gone for 30 s, relayed", A: random, B: random, Start: relayed,
+			Silence: pathDies, Path: relayed, Watch: 8 * time.Second, Limit: 90 * time.Second, Counted: "the Bases say that they are ready",
+			Do: func(w *world) time.Time {
+				for _, b := range w.bases {
+					b.Daemon.Kill9()
+				}
+				time.Sleep(30 * time.Second)
+				for _, b := range w.bases {
+					b.Restart()
+				}
+				return time.Now()
+			}},
+		{What: "Both roam at once", A: cone, B: linux, Spare: linux, Start: direct,
+			Silence: byBase, Path: direct, Within: byDirect, Watch: 5 * time.Second, Counted: attached,
+			Prepare: func(w *world, _ *internet.Host) { w.spareB = w.site("hotel", cone) },
+			Do: func(w *world) time.Time {
+				w.a.host.Move(w.siteA, w.spare)
+				w.b.host.Move(w.siteB, w.spareB)
+				return time.Now()
+			}},
 		{What: "Daemon stopped for 30 s (SIGSTOP, SIGCONT)", A: cone, B: linux, Start: direct,
 			Silence: byBase, Path: direct, Within: byDirect, Watch: 5 * time.Second, Counted: continued, Do: stopFor(30 * time.Second)},
 		{What: fmt.Sprintf("Suspended for %v (SIGSTOP, SIGCONT of the daemon)", suspend), A: cone, B: linux, Start: direct,
@@ -234,6 +261,7 @@ func (w *world) restartAt(ahead time.Duration) {
 	}
 	w.a.Daemon = w.a.Start(w, args[0], args[1:]...)
 	w.a.Hnet("wait", "daemon", "--timeout", fleet.ReadyTimeout.String())
+	w.a.Daemon.WaitLine(fmt.Sprintf("^time=%d-", time.Now().Add(ahead).Year()), fleet.ReadyTimeout) // it does believe that
 }
 
 func (w *world) flows() {
@@ -251,6 +279,14 @@ func clockLeap(ahead time.Duration) func(w *world) time.Time {
 		w.a.host.Move(w.siteA, w.spare)
 		return w.began // all of it counts
 	}
+}
+
+// outage is a silent one of all that robot A has, as in a radio's dead spot.
+func outage(w *world) time.Time {
+	w.siteA.Access.Cut(w.siteA.Router)
+	time.Sleep(30 * time.Second)
+	w.siteA.Access.Restore(w.siteA.Router)
+	return time.Now()
 }
 
 func rebind(w *world) time.Time {

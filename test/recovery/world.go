@@ -30,6 +30,7 @@ type world struct {
 	bases        []*fleet.Base
 	siteA, siteB *internet.Site
 	spare        *internet.Site // where robot A can go
+	spareB       *internet.Site // where robot B can go
 	a, b         *robot
 	stream       *traffic.Stream
 	began        time.Time // when what the row is about began

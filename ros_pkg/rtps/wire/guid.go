@@ -57,16 +57,16 @@ const (
 	EntityUnknown     EntityID = 0
 	EntityParticipant EntityID = 0x000001c1
 
-	EntitySEDPTopicsWriter        EntityID = 0x000002c2
-	EntitySEDPTopicsReader        EntityID = 0x000002c7
-	EntitySEDPPublicationsWriter  EntityID = 0x000003c2
-	EntitySEDPPublicationsReader  EntityID = 0x000003c7
-	EntitySEDPSubscriptionsWriter EntityID = 0x000004c2
-	EntitySEDPSubscriptionsReader EntityID = 0x000004c7
-	EntitySPDPWriter              EntityID = 0x000100c2
-	EntitySPDPReader              EntityID = 0x000100c7
+	EntitySEDPTopicsWriter         EntityID = 0x000002c2
+	EntitySEDPTopicsReader         EntityID = 0x000002c7
+	EntitySEDPPublicationsWriter   EntityID = 0x000003c2
+	EntitySEDPPublicationsReader   EntityID = 0x000003c7
+	EntitySEDPSubscriptionsWriter  EntityID = 0x000004c2
+	EntitySEDPSubscriptionsReader  EntityID = 0x000004c7
+	EntitySPDPWriter               EntityID = 0x000100c2
+	EntitySPDPReader               EntityID = 0x000100c7
 	EntityParticipantMessageWriter EntityID = 0x000200c2
-	EntityParticipantMessageReader  EntityID = 0x000200c7
+	EntityParticipantMessageReader EntityID = 0x000200c7
 )
 
 // Kinds of user-defined entities (9.3.1.2).
