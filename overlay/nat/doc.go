@@ -8,16 +8,15 @@
 // endpoint prove a mapping that does not depend on the destination; two that see different ones, a mapping that does. With one Base only, its
 // alternate port is the second destination.
 //
-// Filtering: a Base is asked, within its session, to send one datagram from its alternate port. It can come in only if the NAT lets in
-// ports that were never sent to. From then on until NATs have forgotten it (natMemory), one datagram of ours to that port would make the answer
-// worthless. So nothing but this machine ever sends to alternate ports, it does so only if there is no second Base, and only after the filter
-// test; a port sent to is not used for a filter test before natMemory has passed.
+// Filtering: a Base is asked, within its session, to send one datagram from a third port, which nobody ever sends to. It can come in only if the
+// NAT lets in ports that were never sent to.
 //
-// The reverse disturbance exists too. A filter probe that a Linux router without a firewall does not pass on leaves an entry in its connection
-// table for 30 s, as if it had been for the router itself. Our own packet to that port clashes with it and is given another port, so that the
-// most ordinary router looks symmetric. Such a clash can only make mappings differ, never agree. So agreement is believed at once, and a
-// difference that only the alternate port shows provisionally ([Result].Confirmed): the round is repeated after confirmAfter, when the filter test
-// is not repeated and both the router's entry (30 s) and that of our own request (180 s at most) are gone.
+// That port is a third one because the tests would disturb each other on one: a datagram of ours to it would open the NAT for the probe, and a probe
+// that a Linux router without a firewall does not pass on leaves an entry in its connection table for 30 s, as if it had been for the router
+// itself; our own packet to that port would clash with it and be given another port, so that the most ordinary router looks symmetric. Where
+// something else sent to our mapping from the alternate port, that can happen still. Such a clash can only make mappings differ, never agree. So
+// agreement is believed at once, and a difference that only the alternate port shows provisionally ([Result].Confirmed): the round is repeated
+// after confirmAfter, when the router's entry (30 s) and that of our own request (180 s at most) are gone.
 //
 // Filtering by address only and no filtering look the same from a Base that we talk to. What proves the latter is a datagram from an address that
 // we never sent to: whoever sees one, tells [Machine.Stranger]. Without one, the stricter is reported.

@@ -86,7 +86,7 @@ func newRound(now time.Time, f *family) *round {
 	}
 	for _, b := range f.m.bases {
 		e := alternateOf(b)
-		if e.IsValid() && e.Addr().Is4() == f.is4 && usable(b.Observed) && f.virgin(now, e) {
+		if e.IsValid() && e.Addr().Is4() == f.is4 && usable(b.Observed) {
 			r.filter = test{base: b.Base, to: e}
 			r.filter.start(now, f.m, filterWaits)
 			break
@@ -150,7 +150,7 @@ func (r *round) advance(now time.Time) (started bool) {
 		}
 	}
 	verdict, addresses := r.verdict()
-	if r.alternate.state == idle && addresses == 1 && verdict == MappingUnknown && r.filter.over() {
+	if r.alternate.state == idle && addresses == 1 && verdict == MappingUnknown {
 		if t, ok := r.second(); ok {
 			r.alternate = t
 			r.alternate.start(now, r.f.m, stunWaits)

@@ -207,7 +207,7 @@ func (s *sim) act() {
 func (s *sim) filterTest(a Action) {
 	for _, b := range s.bases {
 		if b.name == a.Base && !b.dead {
-			src := netip.AddrPortFrom(b.addr, b.alternate)
+			src := netip.AddrPortFrom(b.addr, proberPort)
 			s.deliver(src, b.seen, func() { s.machine.FilterProbe(s.now, a.Nonce, src) })
 			return
 		}
@@ -289,3 +289,6 @@ func (s *sim) keep(b *simBase, first bool) {
 	}
 	s.after(25*time.Second, func() { s.keep(b, false) })
 }
+
+// proberPort is where a Base's filter probes come from.
+const proberPort = 40001

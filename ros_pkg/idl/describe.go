@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,8 +69,8 @@ func (t *Individual) appendJSON(b []byte) []byte {
 	return append(b, "]}"...)
 }
 
-// Describe returns the description of a message, a service, or a request, response or event of a service. lookup returns the file of a message's name or of a service's; an
-// error of its stops the description.
+// Describe returns the description of a message, a service, or a request, response or event of a service. lookup returns the file
+// of a message or of a service; an error of its stops the description.
 func Describe(name Name, lookup func(Name) (*File, error)) (*Description, error) {
 	known := map[string]*Individual{}
 	// individual describes one type and, being asked for a part of a service, finds the service.
@@ -204,11 +205,7 @@ func pythonText(v any, element bool) string {
 		}
 		return "False"
 	case float64:
-		s := strconv.FormatFloat(v, 'g', -1, 64)
-		if strings.IndexAny(s, ".eEIN") < 0 {
-			s += ".0"
-		}
-		return s
+		return pythonFloat(v)
 	case string:
 		if !element {
 			return v
@@ -228,4 +225,20 @@ func pythonText(v any, element bool) string {
 		return "(" + strings.Join(parts, ", ") + ")"
 	}
 	return fmt.Sprint(v)
+}
+
+func pythonFloat(v float64) string {
+	switch a := math.Abs(v); {
+	case math.IsNaN(v):
+		return "nan"
+	case math.IsInf(v, 0):
+		return strings.ToLower(strings.TrimPrefix(strconv.FormatFloat(v, 'g', -1, 64), "+"))
+	case a != 0 && (a < 1e-4 || a >= 1e16):
+		return strconv.FormatFloat(v, 'e', -1, 64)
+	}
+	s := strconv.FormatFloat(v, 'f', -1, 64)
+	if !strings.Contains(s, ".") {
+		s += ".0"
+	}
+	return s
 }

@@ -2,11 +2,12 @@ package idl
 
 import (
 	"os"
+	"strings"
 	"testing"
 )
 
-// Hashes that ROS 2 publishes or that its programs print. The first group stands in ROS's own sources: rosidl_runtime_c/src/type_description (as bytes) and rmw_zenoh's
-// design.md. The others were seen in the output of ROS 2 Jazzy and Lyrical.
+// Hashes that ROS 2 publishes or that its programs print. The first group stands in ROS's own sources: rosidl_runtime_c/src/type_description
+// (as bytes) and rmw_zenoh's design.md. The others are what nodes of ROS 2 Jazzy and Lyrical announce.
 var published = map[string]string{
 	"type_description_interfaces/msg/FieldType":                 "RIHS01_a70b6dd919645a03a3586f7f821defbc886ea3e531a1d95cc0f380a3973ccaa6",
 	"type_description_interfaces/msg/Field":                     "RIHS01_c0b01379cd4226281285ccaf6be46653968f855f7c5e41614ff5d7a854efef7c",
@@ -69,6 +70,38 @@ func TestPublishedHashes(t *testing.T) {
 	}
 }
 
+// TestHashesOfRosidl compares with what ROS's own generator made of the same files: every message and service, and the parts of services.
+func TestHashesOfRosidl(t *testing.T) {
+	set := shared(t)
+	if err := set.AddPackage("hnet_bridge", os.DirFS("../..")); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("testdata/rosidl.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := map[Name]bool{}
+	for line := range strings.Lines(string(text)) {
+		typ, want, ok := strings.Cut(strings.TrimSpace(line), " ")
+		if !ok || typ == "#" {
+			continue
+		}
+		name, err := ParseName(typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := set.Hash(name); err != nil || got != want {
+			t.Errorf("%s: %s, ROS has %s (%v)", typ, got, want, err)
+		}
+		compared[name] = true
+	}
+	for name := range set.files {
+		if !compared[name] {
+			t.Errorf("%s is not in testdata/rosidl.txt", name)
+		}
+	}
+}
+
 // TestHashedText pins the text that is hashed, as REP 2016 has it.
 func TestHashedText(t *testing.T) {
 	set := new(Set)
@@ -90,6 +123,18 @@ func TestHashedText(t *testing.T) {
 	for i, want := range []string{"", "('x', 'y,z')", "5"} {
 		if got := d.Type.Fields[i].Default; got != want {
 			t.Errorf("default of %s: %q, want %q", d.Type.Fields[i].Name, got, want)
+		}
+	}
+}
+
+// TestDefaultTexts: default values as ROS's generator writes them into descriptions, which Python does.
+func TestDefaultTexts(t *testing.T) {
+	f := mustParse(t, "p/msg/T", "bool a true\nfloat32 b 3.1415\nfloat64 c 1234567\nfloat64 d 1e16\nfloat64 e 0.00001\nfloat32 f nan\nfloat64[2] g [inf, -inf]\n"+
+		"string h 'it\\'s'\nstring[] i ['a\\'b', \"c\\\"d\"]\nuint8[] j [1]\nbool[2] k [true, false]\nint8 l -5\nfloat64 m -0.0001\n")
+	want := []string{"True", "3.1415", "1234567.0", "1e+16", "1e-05", "nan", "(inf, -inf)", "it's", `("a'b", 'c"d')`, "(1,)", "(True, False)", "-5", "-0.0001"}
+	for i, d := range describeMessage(f.Message).Fields {
+		if d.Default != want[i] {
+			t.Errorf("%s: %s, want %s", d.Name, d.Default, want[i])
 		}
 	}
 }

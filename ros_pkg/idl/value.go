@@ -84,7 +84,10 @@ func parseValue(t Type, s string) (any, error) {
 		}
 		return nil, wrong(": want true or false")
 	case Float32, Float64:
-		v, err := strconv.ParseFloat(s, bitSizes[t.Kind])
+		if _, err := strconv.ParseFloat(s, bitSizes[t.Kind]); err != nil {
+			return nil, wrong("")
+		}
+		v, err := strconv.ParseFloat(s, 64) // unrounded, as descriptions have it
 		if err != nil {
 			return nil, wrong("")
 		}

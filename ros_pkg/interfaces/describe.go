@@ -8,8 +8,8 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/type_description_interfaces"
 )
 
-// Describe returns what ~/get_type_description answers for a type: its description and the interface files it was made from. typeName is that of the definition or, for a
-// service's, of its request, response or event ("std_srvs/srv/SetBool_Request").
+// Describe returns what ~/get_type_description answers for a type: its description and the interface files it was made from. typeName is that
+// of the definition or, for a service's, of its request, response or event ("std_srvs/srv/SetBool_Request").
 func Describe(def *cdr.Definition, typeName string) (type_description_interfaces.TypeDescription, []type_description_interfaces.TypeSource, error) {
 	var td type_description_interfaces.TypeDescription
 	set := new(idl.Set)

@@ -18,12 +18,11 @@ import (
 
 // liar is a Base that does what it should in form, and whatever it likes in substance.
 type liar struct {
-	t        testing.TB
 	id       *identity.Identity
 	acceptor *session.Acceptor
-	main     *net.UDPConn
-	second   *net.UDPConn
 	random   *rand.Rand
+	send     func(b []byte, to netip.AddrPort)
+	port     uint16 // the second one
 
 	// All but the maps and the sessions is set before clients come.
 	observed func(c *victimized, true netip.AddrPort) netip.AddrPort    // what a client is told of itself, and its peers of it
@@ -34,7 +33,6 @@ type liar struct {
 	mu      sync.Mutex
 	number  uint32
 	clients map[uint32]*victimized
-	relayed int
 }
 
 // victimized is a client of a liar.
@@ -43,20 +41,16 @@ type victimized struct {
 	at       netip.AddrPort
 	session  *session.Session
 	index    uint32
-	signed   []byte
 	channels map[uint32]netip.Addr
 	told     map[uint32]bool
 	record   []byte   // of its own register
 	captured [][]byte // what was relayed to it
 }
 
-func newLiar(t testing.TB, h *internet.Host, seed byte) *liar {
-	t.Helper()
+func newLiar(seed byte) *liar {
 	id := identity.FromSeed([32]byte{7, seed})
-	at := h.Addrs()[0]
 	return &liar{
-		t: t, id: id, acceptor: session.NewAcceptor(id, nil), random: rand.New(rand.NewPCG(5, uint64(seed))), clients: make(map[uint32]*victimized),
-		main: listenUDP(t, h.Host, netip.AddrPortFrom(at, 5582)), second: listenUDP(t, h.Host, netip.AddrPortFrom(at, 3478)),
+		id: id, acceptor: session.NewAcceptor(id, nil), random: rand.New(rand.NewPCG(5, uint64(seed))), clients: make(map[uint32]*victimized),
 		observed: func(_ *victimized, true netip.AddrPort) netip.AddrPort { return true },
 		records:  func(_, of *victimized) [][]byte { return [][]byte{of.record} },
 		relay:    func(_, _ *victimized, b []byte) [][]byte { return [][]byte{b} },
@@ -64,11 +58,16 @@ func newLiar(t testing.TB, h *internet.Host, seed byte) *liar {
 	}
 }
 
-// serve serves until the end of the test.
-func (l *liar) serve() {
+// serve serves on a host until the end of the test.
+func (l *liar) serve(t testing.TB, h *internet.Host) {
+	t.Helper()
+	at := h.Addrs()[0]
+	main, second := listenUDP(t, h.Host, netip.AddrPortFrom(at, 5582)), listenUDP(t, h.Host, netip.AddrPortFrom(at, 3478))
+	l.port = 3478
+	l.send = func(b []byte, to netip.AddrPort) { main.WriteToUDPAddrPort(b, to) }
 	stop := make(chan struct{})
 	var done sync.WaitGroup
-	for _, c := range []*net.UDPConn{l.main, l.second} {
+	for _, c := range []*net.UDPConn{main, second} {
 		done.Go(func() {
 			b := make([]byte, 1<<16)
 			for {
@@ -79,7 +78,7 @@ func (l *liar) serve() {
 				from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 				l.mu.Lock()
 				if id, ok := stun.ParseRequest(b[:n]); ok {
-					c.WriteToUDPAddrPort(stun.AppendSuccess(nil, id, l.mapped(from, c == l.second)), from)
+					c.WriteToUDPAddrPort(stun.AppendSuccess(nil, id, l.mapped(from, c == second)), from)
 				} else {
 					l.arrived(b[:n], from)
 				}
@@ -103,17 +102,17 @@ func (l *liar) serve() {
 			l.mu.Unlock()
 		}
 	})
-	l.t.Cleanup(func() {
+	t.Cleanup(func() {
 		close(stop)
-		l.main.Close()
-		l.second.Close()
+		main.Close()
+		second.Close()
 		done.Wait()
 	})
 }
 
 func (l *liar) flush(c *victimized) {
 	for b := c.session.Poll(time.Now()); b != nil; b = c.session.Poll(time.Now()) {
-		l.main.WriteToUDPAddrPort(b, c.at)
+		l.send(b, c.at)
 	}
 }
 
@@ -123,7 +122,7 @@ func (l *liar) arrived(b []byte, from netip.AddrPort) {
 	switch wire.TypeOf(b) {
 	case wire.TypeHello:
 		if cookie, err := l.acceptor.HandleHello(now, b, from); err == nil {
-			l.main.WriteToUDPAddrPort(cookie, from)
+			l.send(cookie, from)
 		}
 	case wire.TypeRegister:
 		l.register(now, b, from)
@@ -157,22 +156,21 @@ func (l *liar) register(now time.Time, b []byte, from netip.AddrPort) {
 	}
 	for _, known := range l.clients {
 		if known.session.RegisteredBy(r.Ephemeral) {
-			l.main.WriteToUDPAddrPort(known.session.Welcome(), from)
+			l.send(known.session.Welcome(), from)
 			return
 		}
 	}
 	l.number++
 	c := &victimized{address: r.Key.Address(), at: from, index: r.Index, record: r.Signed, channels: make(map[uint32]netip.Addr), told: make(map[uint32]bool)}
-	port := l.second.LocalAddr().(*net.UDPAddr).Port
 	welcome, s, err := r.Accept(now, wire.WelcomePayload{
-		Session: l.number, Token: l.random.Uint32(), Observed: l.observed(c, from), Hops: 3, AlternatePort: uint16(port), Keep: 150 * time.Second, MaxInterests: 1000,
+		Session: l.number, Token: l.random.Uint32(), Observed: l.observed(c, from), Hops: 3, AlternatePort: l.port, Keep: 150 * time.Second, MaxInterests: 1000,
 	})
 	if err != nil {
 		return
 	}
 	c.session = s
 	l.clients[l.number] = c
-	l.main.WriteToUDPAddrPort(welcome, from)
+	l.send(welcome, from)
 }
 
 // of is the newest registration of a node.
@@ -190,7 +188,7 @@ func (l *liar) said(now time.Time, c *victimized, kind wire.Kind, body []byte) {
 	switch kind {
 	case wire.KindPing:
 		if p, err := wire.ParsePing(body); err == nil {
-			l.main.WriteToUDPAddrPort(c.session.Unsequenced(now, wire.KindPong, wire.Pong{Opaque: p.Opaque, Observed: l.observed(c, c.at), Hops: 3}.Append(nil)), c.at)
+			l.send(c.session.Unsequenced(now, wire.KindPong, wire.Pong{Opaque: p.Opaque, Observed: l.observed(c, c.at), Hops: 3}.Append(nil)), c.at)
 		}
 	case wire.KindRecord:
 		c.record = slices.Clone(body)
@@ -242,6 +240,14 @@ func (l *liar) deliver(to *victimized, as netip.Addr, b []byte) {
 	}
 	framed := make([]byte, wire.RelayHeaderLen, wire.RelayHeaderLen+len(b))
 	wire.PutRelayed(framed, to.index, channel)
-	l.main.WriteToUDPAddrPort(append(framed, b...), to.at)
-	l.relayed++
+	l.send(append(framed, b...), to.at)
+}
+
+// later is deliver after a while. It keeps b.
+func (l *liar) later(d time.Duration, from, to *victimized, b []byte) {
+	time.AfterFunc(d, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.deliver(to, from.address, b)
+	})
 }

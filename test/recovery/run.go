@@ -26,6 +26,17 @@ type Result struct {
 
 const never = time.Duration(1<<63 - 1)
 
+// A run in which the senders themselves paused for stall is tried again, so often in all.
+const (
+	stall        = 250 * time.Millisecond
+	disturbances = 3
+)
+
+// Disturbed tells that the machine stood still for a while, so that the run says little.
+func (r Result) Disturbed() bool {
+	return r.Trouble == "" && max(r.Counted.Pause[0], r.Counted.Pause[1]) > stall
+}
+
 // Fail tells what is not as required, nothing if all is.
 func (r Result) Fail() string {
 	row := r.Row
@@ -33,6 +44,9 @@ func (r Result) Fail() string {
 		return r.Trouble
 	}
 	var why []string
+	if r.Disturbed() {
+		why = append(why, fmt.Sprintf("the machine stood still for %.1f s", max(r.Counted.Pause[0], r.Counted.Pause[1]).Seconds()))
+	}
 	if s := r.Counted.Worst(); row.Silence != 0 && s > row.Silence {
 		why = append(why, fmt.Sprintf("silent for %.1f s", s.Seconds()))
 	}
@@ -103,7 +117,7 @@ func try(t lab.TB, row *Row, result *Result) {
 		result.Began, result.Mark = w.began, mark
 	}
 	for {
-		time.Sleep(poll)
+		time.Sleep(5 * poll)
 		since := time.Since(result.Mark)
 		reached := row.Path == "" || w.onPath(row, result.Mark) != never
 		if since > row.Watch && reached || since > row.limit() {

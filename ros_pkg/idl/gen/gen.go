@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"go/format"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -79,12 +80,11 @@ func (w *writer) write() ([]byte, error) {
 	}
 	var src bytes.Buffer
 	fmt.Fprintf(&src, "%spackage %s\n\nimport (\n", header, w.file.Name.Package)
-	paths := make([]string, 0, len(w.imports))
-	for p := range w.imports {
-		paths = append(paths, p)
+	if w.imports["math"] {
+		src.WriteString("\t\"math\"\n\n")
+		delete(w.imports, "math")
 	}
-	slices.Sort(paths)
-	for _, p := range paths {
+	for _, p := range slices.Sorted(maps.Keys(w.imports)) {
 		fmt.Fprintf(&src, "\t%q\n", p)
 	}
 	src.WriteString(")\n\n")

@@ -40,7 +40,8 @@ func (w *writer) message(m *idl.Message) error {
 
 	w.printf("// ROSType returns %q.\nfunc (*%s) ROSType() string { return %q }\n\n", m.Name, typ, m.Name)
 	w.printf("// ROSTypeHash returns the RIHS01 hash of the type.\nfunc (*%s) ROSTypeHash() string { return %q }\n\n", typ, hash)
-	w.printf("// ROSDefinition returns what the type was generated from.\nfunc (*%s) ROSDefinition() *cdr.Definition { return &%sDefinition }\n\n", typ, w.base())
+	w.printf("// ROSDefinition returns what the type was generated from.\n")
+	w.printf("func (*%s) ROSDefinition() *cdr.Definition { return &%sDefinition }\n\n", typ, w.base())
 
 	w.printf("// MarshalCDR writes m.\nfunc (m *%s) MarshalCDR(e *cdr.Encoder) {\n", typ)
 	for i, f := range m.Fields {
@@ -270,7 +271,8 @@ func (w *writer) defaults(m *idl.Message, names []string) error {
 	if err := w.declare("New"+typ, "the constructor of "+m.Name.String()); err != nil {
 		return err
 	}
-	w.printf("// New%s returns a message with the default values set.\nfunc New%s() *%s {\n\tm := new(%s)\n\tm.SetDefaults()\n\treturn m\n}\n\n", typ, typ, typ, typ)
+	w.printf("// New%s returns a message with the default values set.\n", typ)
+	w.printf("func New%s() *%s {\n\tm := new(%s)\n\tm.SetDefaults()\n\treturn m\n}\n\n", typ, typ, typ)
 	w.printf("// SetDefaults sets the default values, and what has none to zero.\nfunc (m *%s) SetDefaults() {\n\t*m = %s{\n", typ, typ)
 	for i, f := range m.Fields {
 		if f.Default == nil {

@@ -100,15 +100,15 @@ type Machine struct {
 	inline   []byte
 	closed   bool
 
-	own        *ParticipantInfo
-	links      []Interface
-	ownAddrs   map[netip.Addr]bool
-	userTo     []netip.AddrPort // announced
-	metaTo     []netip.AddrPort
+	own          *ParticipantInfo
+	links        []Interface
+	ownAddrs     map[netip.Addr]bool
+	userTo       []netip.AddrPort // announced
+	metaTo       []netip.AddrPort
 	participants map[wire.GuidPrefix]*remote
-	sources    map[netip.Addr]*source
-	endpoints  int // of all participants
-	nextEntity uint32
+	sources      map[netip.Addr]*source
+	endpoints    int // of all participants
+	nextEntity   uint32
 
 	writers map[wire.EntityID]*Writer
 	readers map[wire.EntityID]*Reader

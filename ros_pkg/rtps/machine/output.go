@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"sync"
@@ -99,6 +100,10 @@ func (m *Machine) post(to []netip.AddrPort) {
 		m.counters.Unsent++
 		m.complain("unsent", "a message could not be written", "error", err)
 	}
+	if len(to) == 1 && m.join(to[0]) {
+		m.b.Truncate(m.blank)
+		return
+	}
 	if len(to) > 0 {
 		b := m.out.keep(m.b.Bytes())
 		for _, a := range to {
@@ -108,6 +113,31 @@ func (m *Machine) post(to []netip.AddrPort) {
 		m.counters.BytesOut += uint64(len(to) * len(b))
 	}
 	m.b.Truncate(m.blank)
+}
+
+// join adds the message to the one before, if that goes to the same participant at the same place and both fit into one
+// datagram. Only what has an INFO_DST is joined.
+func (m *Machine) join(to netip.AddrPort) bool {
+	o := m.out
+	n := len(o.Datagrams)
+	if n == 0 || m.blank == wire.HeaderLen {
+		return false
+	}
+	last := &o.Datagrams[n-1]
+	b := m.b.Bytes()
+	more := b[m.blank:]
+	if last.To != to || len(last.Payload)+len(more) > m.config.MaxMessage || len(last.Payload) < m.blank ||
+		!bytes.Equal(last.Payload[:m.blank], b[:m.blank]) {
+		return false
+	}
+	start := len(o.arena) - len(last.Payload)
+	if start < 0 || &o.arena[start] != &last.Payload[0] || len(more) > cap(o.arena)-len(o.arena) {
+		return false // not the newest in memory
+	}
+	o.arena = append(o.arena, more...)
+	last.Payload = o.arena[start:len(o.arena):len(o.arena)]
+	m.counters.BytesOut += uint64(len(more))
+	return true
 }
 
 // group sends the message to a multicast group on one interface.

@@ -34,16 +34,16 @@ type readerProxy struct {
 	rtt       time.Duration // as short as it was of late; 0: not known
 	owing     time.Time     // since when it owes an acknowledgement
 
-	heard        bool
-	ackCount     uint32
-	nackCount    uint32
-	resends      []resend
-	resent       wire.SequenceNumberSet // lately
-	resentAt     time.Time
-	resentFrag   time.Time
-	fragHBCount  uint32
-	pace         pace
-	gaps         []gapRange
+	heard       bool
+	ackCount    uint32
+	nackCount   uint32
+	resends     []resend
+	resent      wire.SequenceNumberSet // lately
+	resentAt    time.Time
+	resentFrag  time.Time
+	fragHBCount uint32
+	pace        pace
+	gaps        []gapRange
 }
 
 // resend is a sample, or fragments of it, to be sent again.
@@ -391,7 +391,7 @@ func (p *readerProxy) onAckNack(now time.Time, a *wire.AckNack) {
 	if !p.reliable || p.heard && !newer(a.Count, p.ackCount) {
 		return
 	}
-	m, h := p.w.m, &p.w.history
+	h := &p.w.history
 	p.heard, p.ackCount = true, a.Count
 	p.silent = 0
 	if !p.asked.IsZero() {

@@ -37,13 +37,14 @@ type Writer struct {
 	keeps    bool // samples for readers that come later
 	closed   bool
 
-	history history
-	proxies []*readerProxy
-	byGUID  map[wire.GUID]*readerProxy
-	locals  []*Reader
-	done    wire.SequenceNumber // every remote reader has, or was sent, what is up to this
-	count   uint32              // of heartbeats
-	refused map[wire.GUID]bool  // readers of the topic that do not fit
+	history   history
+	proxies   []*readerProxy
+	byGUID    map[wire.GUID]*readerProxy
+	locals    []*Reader
+	done      wire.SequenceNumber   // every remote reader has, or was sent, what is up to this
+	count     uint32                // of heartbeats
+	farewells []wire.SequenceNumber // of a builtin writer: to be kept only until everybody has them
+	refused   map[wire.GUID]bool    // readers of the topic that do not fit
 }
 
 func (m *Machine) makeWriter(id wire.EntityID, config WriterConfig) *Writer {
@@ -228,6 +229,10 @@ func (w *Writer) reckon() {
 func (w *Writer) forget() {
 	w.reckon()
 	h := &w.history
+	for len(w.farewells) > 0 && w.farewells[0] <= w.done {
+		h.remove(w.farewells[0])
+		w.farewells = w.farewells[1:]
+	}
 	if w.keeps {
 		return
 	}

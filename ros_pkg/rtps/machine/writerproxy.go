@@ -110,6 +110,7 @@ func (p *writerProxy) start(now time.Time, seq wire.SequenceNumber) {
 	p.knocked = 0
 	p.r.m.stop(&p.begin)
 	p.lost(now, seq, false)
+	p.advance(now)
 }
 
 // lost gives up what is below seq.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 
@@ -155,17 +156,15 @@ func (s *Stream) Report(from, to time.Time) (r Report) {
 		w.mu.Lock()
 		r.Silence[i] = w.silence(from, to)
 		r.Pause[i] = w.pause(from, to)
-		for n, at := range w.sent {
-			if !at.Before(from) && at.Before(to) {
-				r.Sent[i]++
-				if !w.got[uint32(n)] {
-					r.Lost[i]++
-				}
+		for n := w.sentBy(from); n < w.sentBy(to); n++ {
+			r.Sent[i]++
+			if !w.got[uint32(n)] {
+				r.Lost[i]++
 			}
 		}
 		highest := uint32(0)
-		for _, x := range w.arrived {
-			if x.number < highest && !x.at.Before(from) && x.at.Before(to) {
+		for _, x := range w.arrived[w.arrivedBy(from):w.arrivedBy(to)] {
+			if x.number < highest {
 				r.Reordered[i]++
 			}
 			highest = max(highest, x.number)
@@ -173,6 +172,15 @@ func (s *Stream) Report(from, to time.Time) (r Report) {
 		w.mu.Unlock()
 	}
 	return r
+}
+
+// sentBy is how many datagrams were sent before a moment, arrivedBy how many arrived.
+func (w *way) sentBy(at time.Time) int {
+	return sort.Search(len(w.sent), func(i int) bool { return !w.sent[i].Before(at) })
+}
+
+func (w *way) arrivedBy(at time.Time) int {
+	return sort.Search(len(w.arrived), func(i int) bool { return !w.arrived[i].at.Before(at) })
 }
 
 func (w *way) silence(from, to time.Time) Silence {
@@ -183,10 +191,8 @@ func (w *way) silence(from, to time.Time) Silence {
 		}
 		last = at
 	}
-	for _, x := range w.arrived {
-		if x.at.After(from) && x.at.Before(to) {
-			end(x.at)
-		}
+	for _, x := range w.arrived[w.arrivedBy(from):w.arrivedBy(to)] {
+		end(x.at)
 	}
 	end(to)
 	return longest
@@ -194,13 +200,11 @@ func (w *way) silence(from, to time.Time) Silence {
 
 func (w *way) pause(from, to time.Time) (longest time.Duration) {
 	last := from
-	for _, at := range append(slices.Clone(w.sent), to) {
-		if at.After(from) && !at.After(to) {
-			longest = max(longest, at.Sub(last))
-			last = at
-		}
+	for _, at := range w.sent[w.sentBy(from):w.sentBy(to)] {
+		longest = max(longest, at.Sub(last))
+		last = at
 	}
-	return longest
+	return max(longest, to.Sub(last))
 }
 
 // Flows waits until datagrams that were sent after this call arrive both ways. The result is false if they do not within the time.

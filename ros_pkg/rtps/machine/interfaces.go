@@ -1,0 +1,99 @@
+package machine
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
+)
+
+// maxAnnounced is how many addresses of a family are announced. Fast DDS keeps four locators by default.
+const maxAnnounced = 4
+
+// SetInterfaces says which interfaces there are. Others are told at once if that changes where we are reached.
+func (m *Machine) SetInterfaces(now time.Time, all []Interface) {
+	m.links = m.links[:0]
+	clear(m.ownAddrs)
+	var loopback []Interface
+	outside := false
+	for _, l := range all {
+		for _, p := range l.Addrs {
+			m.ownAddrs[p.Addr().WithZone("")] = true
+		}
+		switch {
+		case l.Loopback:
+			loopback = append(loopback, l)
+		case !m.config.Localhost && len(l.Addrs) > 0:
+			m.links = append(m.links, l)
+			outside = outside || slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return !p.Addr().IsLinkLocalUnicast() })
+		}
+	}
+	// On loopback the participants of a host without a network find each other.
+	if m.config.Localhost || !outside {
+		for _, l := range loopback {
+			l.Multicast = true // for all that the flag of Linux says
+			m.links = append(m.links, l)
+		}
+	}
+	addrs := m.addresses()
+	before := slices.Clone(m.userTo)
+	m.userTo, m.metaTo = m.userTo[:0:0], m.metaTo[:0:0]
+	for _, a := range addrs {
+		m.userTo = append(m.userTo, netip.AddrPortFrom(a, m.config.Ports.User))
+		m.metaTo = append(m.metaTo, netip.AddrPortFrom(a, m.config.Ports.Meta))
+	}
+	own := *m.own
+	own.Unicast, own.Meta = m.userTo, m.metaTo
+	m.own = &own
+	for _, w := range m.writers {
+		w.endpoint.Participant = m.own
+	}
+	for _, r := range m.readers {
+		r.endpoint.Participant = m.own
+	}
+	for _, r := range m.participants {
+		r.local = m.mine(r.origin)
+		r.route(now)
+	}
+	if !slices.Equal(before, m.userTo) || !m.announce.made {
+		m.makeAnnouncement()
+	}
+	m.hurry(now)
+}
+
+// addresses returns what to announce: IPv4 first, without what only this link or host can use unless there is nothing
+// else.
+func (m *Machine) addresses() []netip.Addr {
+	var v4, v6, linkLocal, lo []netip.Addr
+	for _, l := range m.links {
+		for _, p := range l.Addrs {
+			a := p.Addr().WithZone("")
+			switch {
+			case a.IsLoopback():
+				lo = append(lo, a)
+			case a.IsLinkLocalUnicast():
+				linkLocal = append(linkLocal, a)
+			case a.Is4():
+				v4 = append(v4, a)
+			default:
+				v6 = append(v6, a)
+			}
+		}
+	}
+	if len(v4)+len(v6) == 0 {
+		if len(linkLocal) > 0 && !m.config.Localhost {
+			return append(linkLocal[:min(len(linkLocal), maxAnnounced)], lo...)
+		}
+		return lo[:min(len(lo), maxAnnounced)]
+	}
+	return slices.Concat(v4[:min(len(v4), maxAnnounced)], v6[:min(len(v6), maxAnnounced)])
+}
+
+func locators(list []netip.AddrPort) []wire.Locator {
+	var all []wire.Locator
+	for _, a := range list {
+		all = append(all, wire.LocatorFrom(a))
+	}
+	return all
+}

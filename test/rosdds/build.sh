@@ -1,0 +1,53 @@
+#!/bin/sh
+# Builds the programs cyclone and fastdds into the given folder, if they are not there already from the same sources:
+#   test/rosdds/build.sh FOLDER
+# Exits 0 when both are there, 3 with one line when a Debian package is missing, 2 on wrong usage, 1 on anything else.
+set -eu
+
+if [ $# -ne 1 ]; then
+	echo "usage: $0 FOLDER" >&2
+	exit 2
+fi
+src=$(cd "$(dirname "$0")/peers" && pwd)
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
+
+missing=
+command -v gcc >/dev/null || missing="$missing gcc"
+command -v g++ >/dev/null || missing="$missing g++"
+command -v idlc >/dev/null || missing="$missing cyclonedds-tools"
+header() { # COMPILER NAME PACKAGE LANGUAGE
+	if command -v "$1" >/dev/null && ! echo "#include <$2>" | "$1" -E -x "$4" - >/dev/null 2>&1; then
+		missing="$missing $3"
+	fi
+}
+header gcc dds/dds.h cyclonedds-dev c
+header g++ fastdds/dds/domain/DomainParticipant.hpp libfastrtps-dev c++
+if [ -n "$missing" ]; then
+	echo "the DDS test programs cannot be built: Debian packages are missing: apt-get install$missing" >&2
+	exit 3
+fi
+
+# One build at a time, whoever asks.
+exec 9>"$out/.lock"
+flock 9
+
+cd "$src"
+stamp=$({
+	cat ../build.sh rosdds.idl peer.h peer.c cyclone.c fastdds.cpp
+	gcc --version
+	dpkg-query -W cyclonedds-dev libfastrtps-dev 2>&1 || true
+} | sha256sum)
+if [ -x "$out/cyclone" ] && [ -x "$out/fastdds" ] && [ "$(cat "$out/.stamp" 2>/dev/null)" = "$stamp" ]; then
+	exit 0
+fi
+
+tmp=$(mktemp -d "$out/.build.XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+warn="-Wall -Wextra -Werror=implicit-function-declaration"
+idlc -x final -o "$tmp" rosdds.idl
+gcc -std=c11 -D_GNU_SOURCE -O2 $warn -c -o "$tmp/peer.o" peer.c
+gcc -std=c11 -D_GNU_SOURCE -O2 $warn -I"$tmp" -o "$tmp/cyclone" cyclone.c "$tmp/rosdds.c" "$tmp/peer.o" -lddsc -lpthread -lm
+g++ -std=c++14 -O1 -Wall -Wextra -o "$tmp/fastdds" fastdds.cpp "$tmp/peer.o" -lfastrtps -lpthread -lm
+mv "$tmp/cyclone" "$tmp/fastdds" "$out/"
+echo "$stamp" >"$out/.stamp"
