@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+	"github.com/hnet-robotics/hnet_bridge/overlay/base/client"
 	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
 	"github.com/hnet-robotics/hnet_bridge/overlay/health"
 	"github.com/hnet-robotics/hnet_bridge/overlay/hostnames"
@@ -398,8 +399,11 @@ func (n *Node) mayTalk(peer netip.Addr) error {
 // noAnswer says what is most likely the matter with a silent peer.
 func (n *Node) noAnswer(peer netip.Addr, what string) error {
 	fix := "see that the peer runs, and has this node on its whitelist: hnet whitelist add " + n.identity.Address().String()
+	withBase := slices.ContainsFunc(n.bases.Status(), func(s client.Status) bool { return s.State == client.StateRegistered })
 	e, listed := n.whitelist.Get(peer)
 	switch {
+	case withBase && len(n.contacts.Candidates(time.Now(), peer)) == 0:
+		fix += "; 'hnet doctor " + n.nameOf(peer) + "' looks further"
 	case listed && e.Key.IsZero(): // without it no handshake can be made, wherever the peer is
 		fix = "it was not seen on this LAN: see that it runs hnetd on the same link, or add it by the key that 'hnet id' shows there: hnet whitelist add KEY --endpoint HOST:PORT"
 	case len(n.contacts.Candidates(time.Now(), peer)) == 0:

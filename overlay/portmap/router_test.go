@@ -314,6 +314,9 @@ func TestEnd(t *testing.T) {
 	t.Parallel()
 	for name, deaf := range map[string]int{"silent": 1 << 30, "asked just now": 0} {
 		f := &fakePCP{outer: address("20.0.0.1")}
+		if name == "asked just now" {
+			f.lose = 1
+		}
 		g := loopback(t)
 		heard := make(chan struct{}, 100)
 		serve(t, g, serverPort, func(b []byte) [][]byte {
@@ -321,9 +324,6 @@ func TestEnd(t *testing.T) {
 			heard <- struct{}{}
 			return all
 		})
-		if name == "asked just now" {
-			f.lose = 1
-		}
 		m := New(Config{Port: func() uint16 { return 5582 }, Gateways: func() ([]Gateway, error) { return []Gateway{g}, nil }})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
