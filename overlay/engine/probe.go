@@ -69,10 +69,9 @@ func (in *inbound) probed(now time.Time, p *peer, at Path, b []byte) {
 func (in *inbound) probeReply(now time.Time, p *peer, at Path, b []byte) {
 	in.chosen(now, p, func() {
 		p.routes.note(at.key(), p.path.key()).local = at.Local
-		if !at.relayed() {
+		if p.routes.machine.Reply(now, at.key(), at.Kind, binary.BigEndian.Uint32(b[4:])) && !at.relayed() {
 			in.e.quota.heard(now, at.Remote.Addr())
 		}
-		p.routes.machine.Reply(now, at.key(), at.Kind, binary.BigEndian.Uint32(b[4:]))
 	})
 }
 

@@ -211,7 +211,7 @@ func (p *peer) answered(e *Engine, now time.Time, at Path, sent []path.Key) (mov
 
 // proved takes note of a way that works in both directions. The peer's lock is held.
 func (p *peer) proved(e *Engine, now time.Time, at Path) (moved bool) {
-	if at.Remote.IsValid() && !at.relayed() {
+	if p.chooses() && at.Remote.IsValid() && !at.relayed() {
 		e.quota.heard(now, at.Remote.Addr())
 	}
 	if !p.chooses() {

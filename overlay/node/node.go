@@ -151,7 +151,7 @@ func (n *Node) open() (err error) {
 	}
 	if n.cfg.PortMapping {
 		n.mapper = portmap.New(portmap.Config{
-			Port: func() uint16 { return n.port }, Notify: n.mapped, Log: n.log, Excluded: n.cfg.Interface,
+			Port: func() uint16 { return n.port }, Notify: n.mapped, Log: n.log, Excluded: n.cfg.Interface, Rare: n.cfg.LowData,
 		})
 	}
 	n.lookups = newLookups()

@@ -244,12 +244,13 @@ func (m *Machine) prove(t instant, tr *track) {
 }
 
 // Reply notes the peer's authentic reply to a probe. It proves the path that the probe went by, since nobody but who received it knows its
-// number. The path it came by may be another: that one is probed, not believed, since who replies may forge his own address.
-func (m *Machine) Reply(now time.Time, key Key, kind Kind, sequence uint32) {
+// number. The path it came by may be another: that one is probed, not believed, since who replies may forge his own address. answers says that it
+// was the same.
+func (m *Machine) Reply(now time.Time, key Key, kind Kind, sequence uint32) (answers bool) {
 	t := m.at(now)
 	by := m.came(t, key, kind)
 	if !m.enabled || m.work == nil {
-		return
+		return false
 	}
 	m.dirty = true
 	w := m.work
@@ -258,7 +259,7 @@ func (m *Machine) Reply(now time.Time, key Key, kind Kind, sequence uint32) {
 		m.hasten(t, by)
 	}
 	if i < 0 {
-		return
+		return false
 	}
 	f := w.flights[i]
 	w.flights = slices.Delete(w.flights, i, i+1)
@@ -285,6 +286,7 @@ func (m *Machine) Reply(now time.Time, key Key, kind Kind, sequence uint32) {
 	m.seek(t)
 	m.measured(t, f)
 	m.weigh(t)
+	return by != nil && tr == by
 }
 
 // Tick runs the timers.

@@ -94,6 +94,8 @@ type Config struct {
 	// the Mapper. May be nil.
 	Notify func([]Mapping)
 	Log    *slog.Logger // nil = none
+	// Rare asks a router that does not answer, or refuses, once an hour in place of every quarter: for links that are paid by the byte.
+	Rare bool
 	// Excluded is the overlay's own device: gateways behind it do not count.
 	Excluded string
 }
@@ -214,6 +216,7 @@ func (m *Mapper) reconcile(ctx context.Context, gateways []Gateway) {
 func (m *Mapper) start(ctx context.Context, g Gateway) *worker {
 	ctx, cancel := context.WithCancel(ctx)
 	w := newWorker(g, m.hands(g), m.cfg.Port, m.log.With("gateway", g.Addr, "local", g.Local), m.tell)
+	w.rare = m.cfg.Rare
 	w.cancel = cancel
 	go w.run(ctx)
 	return w

@@ -23,6 +23,7 @@ const (
 	// Without an answer the next question comes after retryFirst, then twice that, up to retryLast.
 	retryFirst = 15 * time.Second
 	retryLast  = 15 * time.Minute
+	retryRare  = time.Hour // with Config.Rare, from the third failure on
 
 	// lookGap and hintGap are the least time between questions that changes of links and announcements lead to.
 	lookGap = time.Minute
@@ -75,6 +76,7 @@ type worker struct {
 	port    func() uint16
 	log     *slog.Logger
 	changed func()
+	rare    bool // failures are repeated rarely
 	cancel  context.CancelFunc
 	done    chan struct{}
 	looks   chan struct{}
@@ -277,7 +279,9 @@ func (w *worker) find(ctx context.Context, port uint16) {
 // pause is how long to wait after the failures so far.
 func (w *worker) pause() time.Duration {
 	d := retryLast
-	if n := w.failures - 1; n < 6 {
+	if w.rare && w.failures > 2 {
+		d = retryRare
+	} else if n := w.failures - 1; n < 6 {
 		d = min(d, retryFirst<<max(n, 0))
 	}
 	return time.Duration(float64(d) * (0.9 + 0.1*w.jitter()))

@@ -308,6 +308,9 @@ func TestResize(t *testing.T) {
 	s = Resize(s[:0], 5)
 	equal(t, len(s), 5)
 	equal(t, len(s[1]), 20) // kept, though the array moved
+	if n := testing.AllocsPerRun(10, func() { s = Resize(Resize(s, 1), 5) }); n != 0 {
+		t.Errorf("shrinking and growing again allocates %v times", n)
+	}
 	if Resize([]int(nil), 0) != nil {
 		t.Error("nil became something")
 	}

@@ -8,5 +8,5 @@
 // it, the first error sticks, and what follows it reads as zero. Nothing panics.
 //
 // Marshalling into a buffer that is large enough allocates nothing, nor does unmarshalling into a message that was used before: slices are
-// reused and a string that did not change is kept.
+// reused and a string that did not change is kept. Wide strings are the exception: they allocate.
 package cdr

@@ -97,7 +97,8 @@ func TestHashesOfRosidl(t *testing.T) {
 	}
 	for name := range set.files {
 		if !compared[name] {
-			t.Errorf("%s is not in testdata/rosidl.txt", name)
+			hash, err := set.Hash(name)
+			t.Errorf("%s is not in testdata/rosidl.txt; here it has %s (%v)", name, hash, err)
 		}
 	}
 }

@@ -237,6 +237,9 @@ func parseType(pkg, s string) (Type, error) {
 			t.Kind = BoundedString
 		case "wstring":
 			t.Kind = BoundedWString
+			if t.Form == Sequence { // rosidl's parser takes the string's bound for one of the sequence: so do its hashes and its C++ types
+				t.Form, t.Size = Bounded, t.StringBound
+			}
 		default:
 			return t, fmt.Errorf("type %q: only strings have such a bound", s)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/builtin_interfaces"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/diagnostic_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/hnet_bridge"
+	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/hnet_test_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/rcl_interfaces"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/rmw_dds_common"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/rmw_dds_common_humble"
@@ -48,6 +49,7 @@ var types = []func() cdr.Message{
 	func() cdr.Message { return new(hnet_bridge.Status) },
 	func() cdr.Message { return new(hnet_bridge.WhitelistAddRequest) },
 	func() cdr.Message { return new(hnet_bridge.WhitelistListResponse) },
+	func() cdr.Message { return new(hnet_test_msgs.Kinds) },
 }
 
 func unhex(t testing.TB, s string) []byte {
@@ -312,6 +314,49 @@ func TestTime(t *testing.T) {
 	late, early := builtin_interfaces.FromTime(time.Unix(1<<40, 0)), builtin_interfaces.FromDuration(math.MinInt64)
 	if late.Sec != math.MaxInt32 || early.Sec != math.MinInt32 {
 		t.Errorf("%+v, %+v", late, early)
+	}
+}
+
+// TestEveryField fills every field of every type with something, sequences with two elements, and wants it back.
+func TestEveryField(t *testing.T) {
+	for _, create := range types {
+		m, again := create(), create()
+		n := 0
+		fill(reflect.ValueOf(m).Elem(), &n)
+		if err := cdr.Check(m); err != nil {
+			t.Errorf("%s: %v", m.ROSType(), err)
+		}
+		if err := cdr.Unmarshal(cdr.Marshal(m), again); err != nil || !reflect.DeepEqual(m, again) {
+			t.Errorf("%s: %v\nwrote %+v\nread  %+v", m.ROSType(), err, m, again)
+		}
+	}
+}
+
+// fill gives v and what is in it distinct values.
+func fill(v reflect.Value, n *int) {
+	*n++
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(-int64(*n % 128))
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(uint64(*n % 256))
+	case reflect.Float32, reflect.Float64:
+		v.SetFloat(float64(*n) / 4)
+	case reflect.String:
+		v.SetString([]string{"", "a", "ab", "abö", "ö"}[*n%5])
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fallthrough
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), n)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), n)
+		}
 	}
 }
 

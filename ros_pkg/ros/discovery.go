@@ -40,7 +40,9 @@ func (d *discovery) open(c *Context) error {
 	d.w, err = c.dom.NewWriter(rtps.WriterConfig{
 		Topic: names.DiscoveryTopic, Type: names.DDSType(info.ROSType()), QoS: qos, UserData: data,
 		// One sample has both forms; each reader gets the one it understands, when it is sent again too.
-		PayloadFor: func(sample []byte, reader *rtps.Endpoint) []byte { return graph.Pick(sample, graph.LayoutOf(reader.UserData)) },
+		PayloadFor: func(sample []byte, reader *rtps.Endpoint) []byte {
+			return graph.Pick(sample, graph.LayoutOf(reader.UserData))
+		},
 	})
 	if err != nil {
 		return err
@@ -75,6 +77,9 @@ func (d *discovery) tell() {
 	}
 	d.c.wake()
 	d.c.mu.Unlock()
+	if len(info.Nodes) == 0 && d.last == "" {
+		return
+	}
 	sample := info.Both()
 	if string(sample) == d.last {
 		return

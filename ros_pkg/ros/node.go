@@ -111,7 +111,9 @@ func (n *Node) Context() *Context { return n.c }
 func (n *Node) Log() *slog.Logger { return n.log }
 
 // ResolveTopic returns the full name of a topic that the node calls name, after remapping.
-func (n *Node) ResolveTopic(name string) (string, error) { return n.c.args.Remap.Topic(name, n.ns, n.name) }
+func (n *Node) ResolveTopic(name string) (string, error) {
+	return n.c.args.Remap.Topic(name, n.ns, n.name)
+}
 
 // ResolveService is [Node.ResolveTopic] for services.
 func (n *Node) ResolveService(name string) (string, error) {

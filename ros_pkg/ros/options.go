@@ -23,7 +23,9 @@ type options struct {
 func WithArgs(args []string) Option { return func(o *options) { o.args = args } }
 
 // WithEnvironment gives the environment variables, instead of os.Getenv.
-func WithEnvironment(getenv func(string) string) Option { return func(o *options) { o.getenv = getenv } }
+func WithEnvironment(getenv func(string) string) Option {
+	return func(o *options) { o.getenv = getenv }
+}
 
 // WithDomain gives the domain, from 0 to 232, instead of ROS_DOMAIN_ID.
 func WithDomain(id int) Option { return func(o *options) { o.domainID = &id } }

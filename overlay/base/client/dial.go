@@ -196,21 +196,24 @@ func tlsConfig(base netip.Addr, host string) *tls.Config {
 	return config
 }
 
+// errImpostor is what answers in a Base's place over TLS.
+var errImpostor = errors.New("not the Base that was asked for")
+
 // checkCertificate checks that a certificate has the Ed25519 key of the Base. That its sender has the private key, TLS has checked.
 func checkCertificate(base netip.Addr, chain []*x509.Certificate) error {
 	if len(chain) == 0 {
-		return errors.New("it shows no certificate")
+		return fmt.Errorf("it shows no certificate: %w", errImpostor)
 	}
 	key, ok := chain[0].PublicKey.(ed25519.PublicKey)
 	if !ok || len(key) != ed25519.PublicKeySize {
-		return fmt.Errorf("its certificate has no Ed25519 key, so it is not the Base %v: something between intercepts TLS, or another server listens there", base)
+		return fmt.Errorf("its certificate has no Ed25519 key, so it is not the Base %v: something between intercepts TLS, or another server listens there (%w)", base, errImpostor)
 	}
 	public, err := identity.SigningKey(key).WireGuard()
 	if err != nil {
 		return fmt.Errorf("its certificate has a bad key: %w", err)
 	}
 	if got := public.Address(); got != base {
-		return fmt.Errorf("it is %v, not the Base %v: correct the Base's host or address in the configuration", got, base)
+		return fmt.Errorf("it is %v, not the Base %v: correct the Base's host or address in the configuration (%w)", got, base, errImpostor)
 	}
 	return nil
 }

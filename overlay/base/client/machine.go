@@ -470,6 +470,13 @@ func (m *machine) frame(now time.Time, dial uint64, payload []byte) {
 	}
 }
 
+// complain tells of something about a connection that an operator should know.
+func (m *machine) complain(now time.Time, dial uint64, text string) {
+	if b := m.conns[dial]; b != nil {
+		b.complain(now, text)
+	}
+}
+
 // hungUp tells that a connection was not made, or ended.
 func (m *machine) hungUp(now time.Time, dial uint64, why string) {
 	b := m.conns[dial]

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -172,6 +173,9 @@ func (c *Client) connect(ctx, until context.Context, a *action) {
 	if err != nil {
 		c.later(func(m *machine, now time.Time) {
 			dialled()
+			if errors.Is(err, errImpostor) {
+				m.complain(now, a.dial, err.Error())
+			}
 			m.hungUp(now, a.dial, err.Error())
 		})
 		return

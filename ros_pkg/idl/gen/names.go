@@ -62,8 +62,11 @@ func snake(s string) string {
 	var b strings.Builder
 	r := []rune(s)
 	for i, c := range r {
-		if unicode.IsUpper(c) && i > 0 && (unicode.IsLower(r[i-1]) || i > 1 && i+1 < len(r) && unicode.IsLower(r[i+1]) && unicode.IsUpper(r[i-1])) {
-			b.WriteByte('_')
+		if unicode.IsUpper(c) && i > 0 {
+			word := i > 1 && i+1 < len(r) && unicode.IsLower(r[i+1]) && !unicode.IsLower(r[i-1]) // the first letter of one after capitals or digits
+			if unicode.IsLower(r[i-1]) || word {
+				b.WriteByte('_')
+			}
 		}
 		b.WriteRune(unicode.ToLower(c))
 	}

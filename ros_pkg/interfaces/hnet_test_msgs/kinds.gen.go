@@ -106,7 +106,7 @@ func (*Kinds) ROSType() string { return "hnet_test_msgs/msg/Kinds" }
 
 // ROSTypeHash returns the RIHS01 hash of the type.
 func (*Kinds) ROSTypeHash() string {
-	return "RIHS01_1a53da644d5b89463699c7cc1393c3cc68fb3bc69cd74da2ab23d791aa2913ce"
+	return "RIHS01_8437a92db604bfff782ecbed17c6f690b1017250b3a61be4f1cf73020a5beec4"
 }
 
 // ROSDefinition returns what the type was generated from.
@@ -204,8 +204,7 @@ func (m *Kinds) MarshalCDR(e *cdr.Encoder) {
 	e.WStrings(m.WstringValueSequence)
 	e.SequenceLen(len(m.BoundedStringValueSequence))
 	e.StringsMax(m.BoundedStringValueSequence, 4)
-	e.SequenceLen(len(m.BoundedWstringValueSequence))
-	e.WStringsMax(m.BoundedWstringValueSequence, 4)
+	e.WStringsMax(m.BoundedWstringValueSequence[:e.SequenceLenMax(len(m.BoundedWstringValueSequence), 4)], 4)
 	e.SequenceLen(len(m.PartValueSequence))
 	for i := range m.PartValueSequence {
 		m.PartValueSequence[i].MarshalCDR(e)
@@ -323,7 +322,7 @@ func (m *Kinds) UnmarshalCDR(d *cdr.Decoder) {
 	d.WStrings(m.WstringValueSequence)
 	m.BoundedStringValueSequence = cdr.Resize(m.BoundedStringValueSequence, d.SequenceLen(4))
 	d.StringsMax(m.BoundedStringValueSequence, 4)
-	m.BoundedWstringValueSequence = cdr.Resize(m.BoundedWstringValueSequence, d.SequenceLen(4))
+	m.BoundedWstringValueSequence = cdr.Resize(m.BoundedWstringValueSequence, d.SequenceLenMax(4, 4))
 	d.WStringsMax(m.BoundedWstringValueSequence, 4)
 	m.PartValueSequence = cdr.Resize(m.PartValueSequence, d.SequenceLen(39))
 	for i := range m.PartValueSequence {
@@ -335,7 +334,7 @@ func (m *Kinds) UnmarshalCDR(d *cdr.Decoder) {
 // KindsDefinition is what the types of hnet_test_msgs/msg/Kinds were generated from.
 var KindsDefinition = cdr.Definition{
 	Type: "hnet_test_msgs/msg/Kinds",
-	Hash: "RIHS01_1a53da644d5b89463699c7cc1393c3cc68fb3bc69cd74da2ab23d791aa2913ce",
+	Hash: "RIHS01_8437a92db604bfff782ecbed17c6f690b1017250b3a61be4f1cf73020a5beec4",
 	Uses: []*cdr.Definition{&PartDefinition},
 	Text: `# Every kind of field in every form. hnet_bridge's own, for tests.
 

@@ -53,6 +53,9 @@ func (d *Descriptor) allows(v Value) error {
 	if v.Type() != d.Type && !d.Dynamic {
 		return fmt.Errorf("Wrong parameter type, parameter {%s} is of type {%v}, setting it to {%v} is not allowed.", d.Name, d.Type, v.Type()) //nolint:staticcheck // rclcpp's words
 	}
+	if n := v.Size(); n > MaxValue {
+		return fmt.Errorf("parameter {%s} of %d bytes: at most %d", d.Name, n, MaxValue)
+	}
 	if i, ok := v.v.(int64); ok && d.Integers != nil && !d.Integers.contains(i) {
 		return fmt.Errorf("parameter {%s} doesn't comply with integer range: %d is not in %d..%d%s", d.Name, i,
 			d.Integers.From, d.Integers.To, steps(float64(d.Integers.Step)))

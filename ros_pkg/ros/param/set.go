@@ -12,7 +12,8 @@ import (
 // Bounds of a [Set].
 const (
 	MaxParameters = 1 << 14
-	MaxName       = 255 // bytes
+	MaxName       = 255     // bytes
+	MaxValue      = 1 << 20 // bytes
 )
 
 // Parameter is a name with a value.

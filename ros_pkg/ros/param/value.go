@@ -297,3 +297,26 @@ func FromMessage(m *rcl_interfaces.ParameterValue) (Value, error) {
 	}
 	return Value{}, fmt.Errorf("%d is no type of a parameter", m.Type)
 }
+
+// Size is about how many bytes the value takes.
+func (v Value) Size() int {
+	switch x := v.v.(type) {
+	case string:
+		return len(x)
+	case []byte:
+		return len(x)
+	case []bool:
+		return len(x)
+	case []int64:
+		return 8 * len(x)
+	case []float64:
+		return 8 * len(x)
+	case []string:
+		n := 0
+		for _, s := range x {
+			n += len(s) + 8
+		}
+		return n
+	}
+	return 8
+}

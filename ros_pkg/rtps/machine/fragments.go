@@ -223,13 +223,21 @@ func (p *writerProxy) onHeartbeatFrag(now time.Time, h *wire.HeartbeatFrag) {
 		return
 	}
 	p.fragSeen, p.fragHB = true, h.Count
+	// What has been overtaken may still come: only what the one before told of is asked for. The end is told of by a
+	// heartbeat.
+	last := p.fragLast
+	p.fragLast = h.LastFragment
+	if p.fragOf != h.SN {
+		p.fragOf = h.SN
+		return
+	}
 	a := p.parts[h.SN]
 	if a == nil {
 		return // a heartbeat tells of it
 	}
 	total := (a.size + uint32(a.fragment) - 1) / uint32(a.fragment)
 	set := wire.FragmentNumberSet{}
-	for i := uint32(0); i < min(total, uint32(h.LastFragment)); i++ {
+	for i := uint32(0); i < min(total, uint32(last)); i++ {
 		if a.have[i/64]&(1<<(i%64)) != 0 {
 			continue
 		}

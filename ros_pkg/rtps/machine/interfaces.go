@@ -13,6 +13,7 @@ const maxAnnounced = 4
 
 // SetInterfaces says which interfaces there are. Others are told at once if that changes where we are reached.
 func (m *Machine) SetInterfaces(now time.Time, all []Interface) {
+	m.given = slices.Clone(all)
 	m.links = m.links[:0]
 	clear(m.ownAddrs)
 	var loopback []Interface
@@ -96,4 +97,11 @@ func locators(list []netip.AddrPort) []wire.Locator {
 		all = append(all, wire.LocatorFrom(a))
 	}
 	return all
+}
+
+// Changed reports whether interfaces are others than those that SetInterfaces was given last.
+func (m *Machine) Changed(all []Interface) bool {
+	return !slices.EqualFunc(m.given, all, func(a, b Interface) bool {
+		return a.Index == b.Index && a.Name == b.Name && a.Loopback == b.Loopback && a.Multicast == b.Multicast && slices.Equal(a.Addrs, b.Addrs)
+	})
 }

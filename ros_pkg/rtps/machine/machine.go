@@ -102,6 +102,7 @@ type Machine struct {
 
 	own          *ParticipantInfo
 	links        []Interface
+	given        []Interface
 	ownAddrs     map[netip.Addr]bool
 	userTo       []netip.AddrPort // announced
 	metaTo       []netip.AddrPort

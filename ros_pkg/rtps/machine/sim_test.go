@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"container/heap"
 	"encoding/binary"
 	"fmt"
@@ -102,7 +103,9 @@ func (s *simulation) until(limit time.Duration, what string, done func() bool) t
 	return s.now.Sub(start)
 }
 
-func hostAddr(host int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)}) }
+func hostAddr(host int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 0, byte(host >> 8), byte(host)})
+}
 
 func simInterfaces(host int) []Interface {
 	return []Interface{
@@ -339,7 +342,8 @@ func (k *sink) expect(from, to, n int) {
 		k.node.sim.t.Fatalf("%s has %d samples, not %d", k.node.name, len(k.samples), to-from+1)
 	}
 	for i, s := range k.samples {
-		if want := numbered(from+i, n); string(s.Payload) != string(want) {
+		// What is not fragmented comes with its padding, which only CDR can tell from the rest.
+		if want := numbered(from+i, n); len(s.Payload)-len(want) > 3 || !bytes.HasPrefix(s.Payload, want) {
 			k.node.sim.t.Fatalf("%s: sample %d is not number %d or was harmed (%d bytes)", k.node.name, i, from+i, len(s.Payload))
 		}
 	}

@@ -50,6 +50,8 @@ type writerProxy struct {
 	last     wire.SequenceNumber
 	fragHB   uint32
 	fragSeen bool
+	fragOf   wire.SequenceNumber
+	fragLast wire.FragmentNumber
 
 	answer    timer
 	must      bool // answer even if nothing is missing

@@ -33,13 +33,6 @@ func (r *in) take(n int) []byte {
 	return v
 }
 
-func (r *in) u8() byte {
-	if v := r.take(1); v != nil {
-		return v[0]
-	}
-	return 0
-}
-
 func (r *in) u16() uint16 {
 	v := r.take(2)
 	if v == nil {
@@ -131,14 +124,6 @@ func (w *out) putU16(at int, v uint16) {
 		binary.BigEndian.PutUint16(w.b[at:], v)
 	} else {
 		binary.LittleEndian.PutUint16(w.b[at:], v)
-	}
-}
-
-func (w *out) putU32(at int, v uint32) {
-	if w.big {
-		binary.BigEndian.PutUint32(w.b[at:], v)
-	} else {
-		binary.LittleEndian.PutUint32(w.b[at:], v)
 	}
 }
 
