@@ -185,7 +185,7 @@ func New(c Config) (*Engine, error) {
 func (e *Engine) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	e.sprays.begin(ctx)
-	defer e.sprays.tasks.Wait()
+	defer e.sprays.end()
 	g.Go(func() error { return e.deviceLoop() })
 	for _, s := range []underlay.Socket{e.cfg.IPv4, e.cfg.IPv6} {
 		if s != nil {
@@ -297,9 +297,19 @@ func (e *Engine) SetPathMTU(address netip.Addr, remote netip.AddrPort, mtu int) 
 	})
 }
 
-// LinksChanged tells that this host's interfaces or routes changed; lost says which paths can no longer be as they were. What else there is
-// takes over at once, and everything is tried anew.
-func (e *Engine) LinksChanged(lost func(Path) bool) {
+// Fate is what a change of interfaces or routes means for a path.
+type Fate uint8
+
+// The fates.
+const (
+	Stands   Fate = iota // as before
+	Rerouted             // the kernel would send by another interface now
+	Lost                 // its local end is gone
+)
+
+// LinksChanged tells that this host's interfaces or routes changed; judge says what that means for a path. What else there is takes over at
+// once from what is lost, and everything is tried anew.
+func (e *Engine) LinksChanged(judge func(Path) Fate) {
 	for _, p := range e.peers.all() {
 		contact, allowed := e.cfg.Directory.ByAddress(p.address)
 		if !allowed {
@@ -309,20 +319,7 @@ func (e *Engine) LinksChanged(lost func(Path) bool) {
 			if !p.chooses() || !p.up {
 				return 0
 			}
-			p.routes.machine.LinksChanged(now, func(k path.Key) bool {
-				if !lost(p.pathOf(e, k, 0, 0)) {
-					return false
-				}
-				// A source that is no good any more can swallow what is sent from it without an error.
-				if r := p.routes.find(k); r != nil {
-					r.local, r.bound = underlay.Source{}, 0
-				}
-				if p.path.key() == k {
-					p.path.Local = underlay.Source{}
-				}
-				_, relay := k.Carrier.(Relay)
-				return !relay
-			})
+			p.routes.machine.LinksChanged(now, func(k path.Key) bool { return p.relinked(e, k, judge) })
 			p.offer(e, now, contact)
 			return 0
 		})

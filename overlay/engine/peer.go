@@ -34,6 +34,7 @@ type peer struct {
 	flushing bool
 	settled  sync.Cond
 	resume   time.Time // the carrier refused until then
+	resumed  bool      // that moment has come, and what waits is to be tried again
 	up       bool      // PeerUp was told
 	failed   bool      // the last attempt at contact was given up
 	wanted   time.Time // ContactWanted was told
@@ -151,7 +152,7 @@ func (e *Engine) with(p *peer, f func(now time.Time) wireguard.Todo) {
 
 // tick runs a peer's timers.
 func (e *Engine) tick(p *peer) {
-	e.with(p, func(now time.Time) (todo wireguard.Todo) {
+	e.with(p, func(now time.Time) wireguard.Todo {
 		e.timers.cancel(p)
 		e.stats.LaneOverflow.Add(uint64(p.lanes.expire(now, &e.waiting)))
 		held := p.pieces.Bytes()
@@ -162,10 +163,9 @@ func (e *Engine) tick(p *peer) {
 			return 0
 		}
 		if !p.resume.IsZero() && !now.Before(p.resume) {
-			p.resume = time.Time{}
-			todo |= wireguard.Flush
+			p.resume, p.resumed = time.Time{}, true
 		}
-		return todo | p.machine.Tick(now)
+		return p.machine.Tick(now)
 	})
 }
 
@@ -183,6 +183,7 @@ type action struct {
 // react turns what the machine asks for into an action and arms the timers. The peer's lock is held.
 func (e *Engine) react(p *peer, now time.Time, todo wireguard.Todo) (a action) {
 	if p.machine != nil {
+		a.flush, p.resumed = p.resumed, false
 		if todo&wireguard.Flush != 0 {
 			p.failed = false
 			if p.machine.Session(now) != nil && !p.up {
@@ -262,7 +263,12 @@ func (e *Engine) everywhere(p *peer, c Contact, attempts int, a *action) {
 	byRelay := len(c.Relays) > 0 && attempts < relayFirst
 	each := make(map[netip.Addr]int)
 	now := time.Now()
-	list := slices.Concat(c.Candidates, p.routes.told)
+	list := slices.Clone(c.Candidates)
+	for _, remote := range p.routes.told {
+		if !slices.Contains(list, remote) {
+			list = append(list, remote)
+		}
+	}
 	for i := range list {
 		remote := list[(i+attempts)%len(list)] // not always the same ones of an address with many
 		s := e.socketFor(remote.Addr())

@@ -94,6 +94,7 @@ type ends struct {
 // SetEndpoints tells where this node may be found by now, the likeliest first, 16 at the most, and how the NAT in front of it maps. Peers that
 // are reached by a relay are told at once.
 func (e *Engine) SetEndpoints(list []netip.AddrPort, mapping path.Mapping) {
+	list = slices.DeleteFunc(slices.Clone(list), onItsLinkOnly)
 	list = list[:min(len(list), maxToldEnds)]
 	if old := e.ends.Swap(&ends{list, mapping}); old != nil && slices.Equal(old.list, list) && old.mapping == mapping {
 		return
@@ -111,6 +112,10 @@ func (e *Engine) SetEndpoints(list []netip.AddrPort, mapping path.Mapping) {
 		e.controlMu.Unlock()
 	}
 }
+
+// onItsLinkOnly reports whether an endpoint says nothing to who is told of it inside the tunnel: a link-local one without the link. LAN discovery
+// tells of those.
+func onItsLinkOnly(e netip.AddrPort) bool { return e.Addr().Is6() && e.Addr().IsLinkLocalUnicast() }
 
 const endpointLen = 18
 
@@ -141,6 +146,7 @@ func (in *inbound) endpoints(now time.Time, p *peer, b []byte) {
 	for x := b[innerLen:]; len(told) < count; x = x[endpointLen:] {
 		told = append(told, netip.AddrPortFrom(netip.AddrFrom16([16]byte(x[:16])).Unmap(), binary.BigEndian.Uint16(x[16:])))
 	}
+	told = slices.DeleteFunc(told, onItsLinkOnly)
 	contact, _ := in.e.cfg.Directory.ByAddress(p.address)
 	signal := path.Signal(b[1])
 	in.chosen(now, p, func() {

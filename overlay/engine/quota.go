@@ -45,19 +45,29 @@ func (q *quota) get(now time.Time, address netip.Addr) *allowance {
 	if q.addresses == nil {
 		q.addresses = make(map[netip.Addr]*allowance)
 	}
-	if len(q.addresses) >= maxQuotas {
-		for k, a := range q.addresses {
-			if a.expendable(now) {
-				delete(q.addresses, k)
-			}
-		}
-		if len(q.addresses) >= maxQuotas {
-			return nil
-		}
+	if len(q.addresses) >= maxQuotas && !q.makeRoom(now) {
+		return nil
 	}
 	a := &allowance{tokens: quotaBurst, at: now}
 	q.addresses[address] = a
 	return a
+}
+
+// makeRoom forgets whatever changes nothing. If nothing does, one that answered gets a stranger's allowance again: a node with more peers than
+// maxQuotas must not be kept from the rest of them. The lock is held.
+func (q *quota) makeRoom(now time.Time) (done bool) {
+	var answered netip.Addr
+	for k, a := range q.addresses {
+		if a.expendable(now) {
+			delete(q.addresses, k)
+		} else if !a.heard.IsZero() {
+			answered = k
+		}
+	}
+	if len(q.addresses) >= maxQuotas {
+		delete(q.addresses, answered)
+	}
+	return len(q.addresses) < maxQuotas
 }
 
 // take reports whether one more datagram may go to an address on somebody's word.

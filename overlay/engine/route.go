@@ -226,6 +226,28 @@ func (p *peer) proved(e *Engine, now time.Time, at Path) (moved bool) {
 	return p.choose(e)
 }
 
+// relinked forgets the source of a path that is not what it was: it can swallow what is sent from it without an error, or keep traffic on the
+// worse of two uplinks. It reports whether the path is dead; a relay is not, since another source leads there as well. The peer's lock is held.
+func (p *peer) relinked(e *Engine, k path.Key, judge func(Path) Fate) (dead bool) {
+	at := p.pathOf(e, k, 0, 0)
+	inUse := p.path.valid() && p.path.key() == k
+	if inUse {
+		at.Local = p.path.Local
+	}
+	fate := judge(at)
+	if fate == Stands {
+		return false
+	}
+	if r := p.routes.find(k); r != nil {
+		r.local, r.bound = underlay.Source{}, 0
+	}
+	if inUse {
+		p.path.Local = underlay.Source{}
+	}
+	_, relay := k.Carrier.(Relay)
+	return fate == Lost && !relay
+}
+
 // roam makes the endpoint that an authentic, new message came from the path of a stock peer. The peer's lock is held.
 func (p *peer) roam(c Carrier, m *underlay.Message) (moved bool) {
 	if p.path.Remote == m.Remote && p.path.Carrier == c {

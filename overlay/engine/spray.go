@@ -42,6 +42,14 @@ func (s *sprays) begin(ctx context.Context) {
 	s.mu.Unlock()
 }
 
+// end lets no more begin, and waits until what is under way has ended with ctx.
+func (s *sprays) end() {
+	s.mu.Lock()
+	s.ctx = nil
+	s.mu.Unlock()
+	s.tasks.Wait()
+}
+
 // spray begins port prediction with a peer, if the NATs in front of both are of the kinds for it and none is under way.
 func (e *Engine) spray(now time.Time, p *peer) {
 	contact, ok := e.cfg.Directory.ByAddress(p.address)

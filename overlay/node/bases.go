@@ -129,6 +129,14 @@ func (n *Node) wanted() {
 		peers = append(peers, e.Address)
 	}
 	n.bases.SetInterests(peers)
+	n.setServers()
+}
+
+// setServers tells the client of the Bases which there are. One at a time: else who asked the whitelist before a peer left it could be the last to
+// tell, and the peer relay on.
+func (n *Node) setServers() {
+	n.serving.Lock()
+	defer n.serving.Unlock()
 	n.bases.SetServers(n.servers())
 }
 
@@ -229,7 +237,7 @@ func (n *Node) met(now time.Time, e client.Event) {
 	})
 	n.contacts.Met(now, e.Peer, e.Base, named, e.Observed, e.Record.Lifetime)
 	if n.relaying.set(e.Peer, e.Record.Relay) || e.Record.Relay {
-		n.bases.SetServers(n.servers())
+		n.setServers()
 	}
 	n.engine.Refresh(e.Peer)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
+	"github.com/hnet-robotics/hnet_bridge/overlay/base/client"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/doctor"
 	"github.com/hnet-robotics/hnet_bridge/overlay/nat"
@@ -143,8 +144,8 @@ func (n *Node) examine(ctx context.Context, peer netip.Addr) *doctor.Peer {
 	if relays := n.bases.Relays(peer); len(relays) > 0 {
 		p.AtBase = relays[0].Base()
 	}
-	if p.Path == api.PathRelayUDP || p.Path == api.PathRelayTCP {
-		p.Via = p.AtBase
+	if r, ok := s.Path.Carrier.(*client.Relay); ok && (p.Path == api.PathRelayUDP || p.Path == api.PathRelayTCP) {
+		p.Via = r.Base()
 	}
 	p.Candidates = n.examined(peer, p, s.Paths)
 	return p

@@ -89,7 +89,15 @@ func (n *Node) renewPaths(before, now []netwatch.Interface) {
 	lost := func(p engine.Path) bool {
 		return moved && !(stands(now, p) && sameRoute(before, now, p))
 	}
-	n.engine.LinksChanged(lost)
+	n.engine.LinksChanged(func(p engine.Path) engine.Fate {
+		switch {
+		case lost(p):
+			return engine.Lost
+		case rerouted(p):
+			return engine.Rerouted
+		}
+		return engine.Stands
+	})
 	for _, s := range n.engine.Peers() {
 		switch {
 		case s.State == engine.Connecting || s.State == engine.Unreachable:
@@ -101,6 +109,15 @@ func (n *Node) renewPaths(before, now []netwatch.Interface) {
 			n.inbox.put(s.Address, newPath, netip.AddrPort{}) // another route, another MTU
 		}
 	}
+}
+
+// rerouted reports whether the kernel would send by another interface than the path leaves by now: a better uplink is back.
+func rerouted(p engine.Path) bool {
+	if p.Local.Interface == 0 || !p.Remote.IsValid() || p.Remote.Addr().IsLinkLocalUnicast() {
+		return false
+	}
+	r, err := netwatch.RouteTo(p.Remote.Addr())
+	return err == nil && r.Interface != 0 && uint32(r.Interface) != p.Local.Interface
 }
 
 func same(a, b netwatch.Interface) bool {

@@ -207,7 +207,7 @@ func (n *Node) resolved(e whitelist.Entry, list []netip.AddrPort, err error, con
 	n.warnings.Clear(health.Endpoint, subject)
 	fresh := n.contacts.Resolved(e.Address, list)
 	if fresh && (e.Relay || n.relaying.has(e.Address)) {
-		n.bases.SetServers(n.servers())
+		n.setServers()
 	}
 	switch {
 	case contact:

@@ -83,6 +83,7 @@ type Node struct {
 	runs       runs
 	alive      chan chan<- struct{} // asks watchPeers for a sign of life
 	announcing sync.Mutex           // held while the contact record is renewed
+	serving    sync.Mutex           // held while the Bases are told
 	editing    sync.Mutex           // held by whoever changes the whitelist, the names or the hosts file; taken before all other locks
 	goingDown  atomic.Bool          // 'hnet down' is removing the device under the engine
 	stop       context.CancelCauseFunc

@@ -63,10 +63,10 @@ func (n *Node) learn(address netip.Addr, s lan.Sighting) {
 	if e, ok := n.whitelist.Get(address); ok && e.SigningKey.IsZero() {
 		n.pinned(address, n.whitelist.PinSigning(address, s.Record.Key))
 	}
-	if n.relaying.set(address, s.Record.Relay) {
-		n.bases.SetServers(n.servers())
-	}
 	fresh := n.contacts.Heard(time.Now(), address, s.Endpoint, s.Record.Lifetime)
+	if n.relaying.set(address, s.Record.Relay) || (fresh && s.Record.Relay) {
+		n.setServers() // with the endpoint just heard of
+	}
 	if p, ok := n.engine.Peer(address); fresh || (ok && p.State != engine.Connected) {
 		n.engine.Refresh(address)
 	}

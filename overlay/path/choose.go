@@ -43,7 +43,8 @@ func (m *Machine) rank(tr *track) int {
 		return rankDeadRelay
 	case tr.state == Dead:
 		return rankDead
-	case tr.kind.Relayed() && tr.state != Alive:
+	case tr.kind.Relayed() && (tr.state != Alive || !tr.is(offered)):
+		// Also one that was withdrawn and still brings what was on its way: its Base is about to end.
 		return rankRelay + int(tr.kind-RelayUDP)
 	case tr.state != Alive:
 		return rankDoubtful
