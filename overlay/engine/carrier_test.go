@@ -227,3 +227,18 @@ func TestHeadroomIsLeftInFrontOfEachDatagram(t *testing.T) {
 		}
 	}
 }
+
+// A carrier that refuses now and then, as one by TCP does every 4 ms, must not make the peer be greeted each time.
+func TestOnlyHandshakesAreFollowedByAHello(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, a, b := pair(t)
+		flowsWithin(t, a, b, time.Second)
+		paced(n, a, b, func(now time.Time) time.Time { return now.Add(4 * time.Millisecond) })
+		mark := len(n.sightings())
+		a.send(marked(a, b, 1, 0))
+		time.Sleep(time.Second)
+		if got := probesFrom(n, a.port.addr, mark); got != 0 {
+			t.Errorf("%d messages of our own while a carrier refuses", got)
+		}
+	})
+}

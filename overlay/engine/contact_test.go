@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 )
 
 // flowsWithin sends every 20 ms until a packet arrives, and demands that one does within limit.
@@ -340,6 +342,49 @@ func TestConnectIsRefusedForStrangers(t *testing.T) {
 		}
 		if len(a.Peers()) != 0 {
 			t.Error("a stranger is in the table")
+		}
+	})
+}
+
+func TestHandshakesGoToEachEndpointOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		a, b := newNode(t, n, 1, "192.0.2.1:5582"), newNode(t, n, 2, "192.0.2.2:5582")
+		first, second := netip.MustParseAddrPort("198.51.100.2:5582"), netip.MustParseAddrPort("198.51.100.2:40000")
+		a.knows(b, first.String())
+		p := a.peerFor(b.id.Address())
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.routes.told = []netip.AddrPort{first, second} // the peer says inside the tunnel what its record says, and more
+		var x action
+		contact, _ := a.known.ByAddress(b.id.Address())
+		a.everywhere(p, contact, 0, &x)
+		if len(x.to) != 2 || x.to[0].Remote != first || x.to[1].Remote != second {
+			t.Errorf("an initiation goes to %v", x.to)
+		}
+	})
+}
+
+// Link-local endpoints mean nothing without their link, which differs from host to host: they would be taken for neighbours, and cannot be sent to.
+func TestLinkLocalEndpointsAreNotToldInsideTheTunnel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := pair(t)
+		flowsWithin(t, a, b, time.Second)
+		global, local := netip.MustParseAddrPort("[2001:db8::7]:5582"), netip.MustParseAddrPort("[fe80::7]:5582")
+		x := ends{list: []netip.AddrPort{local, global}}
+		b.ends.Store(&x) // as one that does not know better
+		say(b, a, b.endpointsMessage(path.NoSignal))
+		synctest.Wait()
+		p := a.peers.get(b.id.Address())
+		p.mu.Lock()
+		told := p.routes.told
+		p.mu.Unlock()
+		if len(told) != 1 || told[0] != global {
+			t.Errorf("taken over: %v", told)
+		}
+		a.SetEndpoints([]netip.AddrPort{local, global}, path.Independent)
+		if own := a.ends.Load().list; len(own) != 1 || own[0] != global {
+			t.Errorf("told: %v", own)
 		}
 	})
 }

@@ -291,8 +291,7 @@ func (e *Engine) SetPathMTU(address netip.Addr, remote netip.AddrPort, mtu int) 
 		}
 		r := p.routes.note(p.path.key(), p.path.key())
 		r.local, r.bound = p.path.Local, mtu
-		p.offer(e, now, contact)
-		p.choose(e)
+		p.offer(e, now, contact) // what follows from it is chosen, and told, by react
 		return 0
 	})
 }

@@ -137,3 +137,26 @@ func TestPathMTUBelongsToItsPath(t *testing.T) {
 		}
 	})
 }
+
+// The peer's route follows the path's MTU by this event.
+func TestSmallerPathMTUIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := pair(t, func(c *Config) { c.OnLink = func(netip.Addr) bool { return true } })
+		chat(a, b, 3*time.Second)
+		a.SetPathMTU(b.id.Address(), b.port.addr, 1500)
+		chat(a, b, 5*time.Second)
+		if s, _ := a.Peer(b.id.Address()); s.Path.MTU != 1500 {
+			t.Fatalf("MTU %d", s.Path.MTU)
+		}
+		before := a.happened(PathChanged)
+		a.SetPathMTU(b.id.Address(), b.port.addr, 1300)
+		synctest.Wait()
+		if s, _ := a.Peer(b.id.Address()); s.Path.MTU != 1300 || a.happened(PathChanged) != before+1 {
+			t.Errorf("MTU %d, told %d times", s.Path.MTU, a.happened(PathChanged)-before)
+		}
+		a.SetPathMTU(b.id.Address(), b.port.addr, 1300)
+		if got := a.happened(PathChanged) - before; got != 1 {
+			t.Errorf("told %d times", got)
+		}
+	})
+}

@@ -43,3 +43,22 @@ func TestQuota(t *testing.T) {
 		t.Error("the table stays full")
 	}
 }
+
+func TestQuotaHasRoomForAFleet(t *testing.T) {
+	now := time.Now()
+	var q quota
+	a := netip.MustParseAddr("192.0.2.1")
+	for range maxQuotas {
+		a = a.Next()
+		q.heard(now, a)
+	}
+	for range 100 {
+		a = a.Next()
+		if !q.take(now.Add(time.Minute), a) {
+			t.Fatal("nothing may go to one more peer while many answer")
+		}
+	}
+	if len(q.addresses) > maxQuotas {
+		t.Errorf("%d addresses, %d at most", len(q.addresses), maxQuotas)
+	}
+}

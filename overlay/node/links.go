@@ -29,6 +29,7 @@ func (n *Node) watchLinks(ctx context.Context) {
 		case <-n.watcher.Changes():
 		}
 		now := n.watcher.Snapshot()
+		n.inside.forget()
 		n.announce(now)
 		n.bases.LinksChanged()
 		if n.mapper != nil {

@@ -70,6 +70,7 @@ type Node struct {
 	mapper    *portmap.Mapper // nil if switched off
 	relay     *relay          // nil unless this node relays for its peers
 	where     where
+	inside    inside
 	lan       *lan.Discovery // nil if switched off
 	server    *api.Server
 	listener  *api.Listener
@@ -310,8 +311,11 @@ func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, n.opt.Stopping)()
 	watch := func(f func(context.Context)) { g.Go(func() error { f(ctx); return nil }) }
+	// The sockets are the engine's, and the Bases are taken leave of by them: the engine ends after their client.
+	carrying, left := context.WithCancel(context.WithoutCancel(ctx))
+	defer left()
 	g.Go(func() error {
-		if err := n.engine.Run(ctx); err != nil && !n.goingDown.Load() {
+		if err := n.engine.Run(carrying); err != nil && !n.goingDown.Load() {
 			return err
 		}
 		return nil
@@ -323,7 +327,7 @@ func (n *Node) Run(ctx context.Context) error {
 	watch(n.watchBases)
 	watch(n.watchNAT)
 	watch(n.watchSelf)
-	g.Go(func() error { return ended(ctx, n.bases.Run(ctx)) })
+	g.Go(func() error { defer left(); return ended(ctx, n.bases.Run(ctx)) })
 	if n.mapper != nil {
 		g.Go(func() error { return ended(ctx, n.mapper.Run(ctx)) })
 	}

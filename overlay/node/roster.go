@@ -362,12 +362,6 @@ func (n *Node) measure(peer netip.Addr, p engine.Path) (outside bool) {
 	return true
 }
 
-// throughOverlay reports whether the kernel would send to an underlay address through hnet0, where it would go round in circles.
-func (n *Node) throughOverlay(a netip.Addr) bool {
-	r, err := netwatch.RouteTo(a)
-	return err == nil && r.Interface == n.device.Index
-}
-
 // setPeerRoute gives the peer a route of its own with the MTU that its path carries whole, or the configured one, if that is above the default
 // route's. It stays until the path carries less or the peer is gone; those of an earlier run went when the device was adopted.
 func (n *Node) setPeerRoute(peer netip.Addr, k *known, s engine.PeerStatus) {

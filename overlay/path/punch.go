@@ -8,6 +8,8 @@ const (
 	offers      = 3
 	// offerGap is the least time between two offers of the peer that are heeded.
 	offerGap = 500 * time.Millisecond
+	// roundAgain is the least time from one change that begins a round to the next that does.
+	roundAgain = 500 * time.Millisecond
 	// A round is over, and port prediction may be tried, so long after its probes began; sprayGap is the least time between two trials.
 	roundFor = 3200 * time.Millisecond
 	sprayGap = time.Minute
@@ -38,6 +40,7 @@ type round struct {
 	spray    instant // SignalSpray is due
 	heeded   instant // last offer of the peer
 	began    instant // last round, ours or the peer's
+	offered  instant // last round that a change began
 }
 
 // pending reports whether openers and then a signal are to go out.
@@ -54,12 +57,21 @@ func (m *Machine) Punch(now time.Time) {
 	m.startRound(t)
 }
 
-// startRound begins the rounds anew.
+// startRound begins the rounds anew: at once, or roundAgain after the last began. A Base that tells of another endpoint with every breath would have
+// this host send thousands of offers a second.
 func (m *Machine) startRound(t instant) {
-	if m.awake() {
-		m.work.round.count = 0
-		m.anotherRound(t)
+	if !m.awake() {
+		return
 	}
+	r := &m.work.round
+	r.count = 0
+	if r.offered != 0 && r.offered.add(roundAgain) > t {
+		r.next = r.offered.add(roundAgain)
+		m.dirty = true
+		return
+	}
+	r.offered = t
+	m.anotherRound(t)
 }
 
 // anotherRound begins a round, if there is something to punch, and a relay to arrange it by.

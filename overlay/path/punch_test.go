@@ -194,3 +194,47 @@ func TestReopen(t *testing.T) {
 		t.Log(x.gap, y.gap)
 	}
 }
+
+// A Base that tells of another endpoint with every breath has no more offers made than two a second, and what it tells last is tried.
+func TestRestlessCandidates(t *testing.T) {
+	m := New(nil)
+	relay := Key{Carrier: new(int), Remote: netip.MustParseAddrPort("203.0.113.1:5582")}
+	now := time.Unix(1_000_000, 0)
+	m.Enable(now, true)
+	m.Proved(now, relay, RelayUDP, 10*time.Millisecond)
+	socket, offers := new(int), 0
+	tried := make(map[Key]bool)
+	poll := func() {
+		m.Tick(now)
+		for {
+			o, ok := m.Poll(now)
+			if !ok {
+				return
+			}
+			if o.Signal == SignalOffer {
+				offers++
+			} else {
+				tried[o.Probe.Key] = true
+			}
+		}
+	}
+	var last Key
+	for i := range 2000 {
+		last = Key{Carrier: socket, Remote: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 5582)}
+		m.SetCandidates(now, []Candidate{{Key: relay, Kind: RelayUDP}, {Key: last, Kind: Direct}})
+		m.Traffic(now)
+		poll()
+		now = now.Add(time.Millisecond)
+	}
+	if offers > 8 {
+		t.Errorf("%d offers in two seconds", offers)
+	}
+	for range 100 {
+		now = now.Add(20 * time.Millisecond)
+		m.Traffic(now)
+		poll()
+	}
+	if !tried[last] {
+		t.Error("the last candidate was never tried")
+	}
+}

@@ -20,6 +20,9 @@ import (
 // maxSpray is what port prediction may send in its first round, which is all that there is time for here: 200 a second for 10 s.
 const maxSpray = 200 * 10
 
+// maxSprayRate is what of it arrives in any second at the most, on a machine that holds packets back for a moment.
+const maxSprayRate = 200 * 3 / 2
+
 // TestMaliciousBase has two robots meet through a Base that lies about everything it can lie about.
 func TestMaliciousBase(t *testing.T) {
 	n := internet.New(t, lab.New(t))
@@ -74,7 +77,7 @@ func TestMaliciousBase(t *testing.T) {
 	hard = plant.Router.Addr4("lan0")
 	l.serve(t, host)
 
-	config := fmt.Sprintf("log_level: debug\nbases:\n  - {host: base1, address: \"%s\"}\n", l.id.Address())
+	config := fmt.Sprintf("bases:\n  - {host: base1, address: \"%s\"}\n", l.id.Address())
 	a := fleet.Start(t, home.Host("robot1").Host, config)
 	b := fleet.Start(t, plant.Host("robot2").Host, config)
 	for _, r := range []*fleet.Robot{a, b} {
@@ -90,7 +93,7 @@ func TestMaliciousBase(t *testing.T) {
 	before := resident(t, b.Daemon)
 	ping := a.Start(t, "ping", "-n", "-6", "-i0.05", b.Address.String())
 	random := rand.New(rand.NewPCG(6, 7))
-	for time.Since(began) < 9*time.Second {
+	for time.Since(began) < 8*time.Second {
 		for range 20 {
 			initiation, err := forgery.machine.Initiation(time.Now())
 			if err != nil {
@@ -123,7 +126,7 @@ func TestMaliciousBase(t *testing.T) {
 	if !strings.Contains(out, "bytes from") {
 		t.Errorf("nothing passed:\n%s", out)
 	}
-	t.Log(out)
+	t.Log(out[max(strings.LastIndex(out, "\n--- "), 0):])
 	took := time.Since(began)
 	frames := capture.Stop()
 	for name, nat := range map[string]netip.Addr{"robot1": home.Router.Addr4("lan0"), "robot2": hard} {
@@ -133,7 +136,7 @@ func TestMaliciousBase(t *testing.T) {
 			return match(x) && x.PayloadLen > 96 && x.PayloadLen != wireguard.InitiationSize
 		})
 		t.Logf("%s sent %d datagrams to the victim in %v, %d in the busiest second, %d of them no probes", name, all, took.Round(time.Millisecond), busiest, traffic)
-		if all > maxSpray+probesTo(took) || busiest > 200+30 || traffic > 0 {
+		if all > maxSpray+probesTo(took) || busiest > maxSprayRate || traffic > 0 {
 			t.Errorf("%s was made to send %d datagrams to a third party in %v, %d in the busiest second, %d of them no probes", name, all, took, busiest, traffic)
 		}
 	}

@@ -95,11 +95,7 @@ func (l *liar) serve(t testing.TB, h *internet.Host) {
 				return
 			case <-tick.C:
 			}
-			l.mu.Lock()
-			for _, c := range l.clients {
-				l.flush(c)
-			}
-			l.mu.Unlock()
+			l.locked(l.flushAll)
 		}
 	})
 	t.Cleanup(func() {
@@ -250,4 +246,16 @@ func (l *liar) later(d time.Duration, from, to *victimized, b []byte) {
 		defer l.mu.Unlock()
 		l.deliver(to, from.address, b)
 	})
+}
+
+func (l *liar) locked(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+}
+
+func (l *liar) flushAll() {
+	for _, c := range l.clients {
+		l.flush(c)
+	}
 }

@@ -31,7 +31,8 @@ type besieged struct {
 	a, b, c, d     *fleet.Robot // a is the one with a public address
 	stranger, sink *internet.Host
 	random         *rand.Rand
-	own            *net.UDPConn // the stranger's socket
+	own            *net.UDPConn   // the stranger's socket
+	behind         netip.AddrPort // where robot2 is found from outside
 }
 
 func newBesieged(t *testing.T) *besieged {
@@ -39,7 +40,9 @@ func newBesieged(t *testing.T) *besieged {
 	w := newWorld(t, "base1")
 	v := &besieged{world: w, random: rand.New(rand.NewPCG(1, 2))}
 	v.a, _ = w.robot(w.net.Site("datacentre", internet.Public, internet.Families(internet.IPv4)), "robot1")
-	v.b, _ = w.robot(w.net.Site("home", internet.PortRestricted), "robot2")
+	home := w.net.Site("home", internet.PortRestricted)
+	v.b, _ = w.robot(home, "robot2")
+	v.behind = netip.AddrPortFrom(home.Router.Addr4("lan0"), 5582) // such a NAT keeps the port
 	v.c, _ = w.robot(w.net.Site("field", internet.Symmetric), "robot3")
 	v.d, _ = w.robot(w.net.Site("plant", internet.Symmetric), "robot4")
 	v.stranger = w.net.Site("nowhere", internet.Public, internet.Families(internet.IPv4)).Host("stranger")
@@ -75,6 +78,8 @@ type attack struct {
 	all  [][]byte
 	// stun marks what may be answered with more bytes than it has, 44 at the most.
 	stun bool
+	// from is the source that is forged; if it is not valid, half are sent with the stranger's own and half with any.
+	from netip.AddrPort
 }
 
 // attacks are all kinds that a stranger can think of.
@@ -144,6 +149,34 @@ func (v *besieged) attacks(t *testing.T) (list []attack) {
 	return list
 }
 
+// inNameOf are what a Base and a peer might say, and what passes the NAT that lets them through.
+func (v *besieged) inNameOf() (list []attack) {
+	for _, to := range []netip.AddrPort{v.robot1(), v.behind} {
+		var all [][]byte
+		for i := range 500 {
+			kind := []wire.Type{wire.TypeCookie, wire.TypeWelcome, wire.TypeBaseControl, wire.TypeRelayed, wire.TypeFilterProbe, wire.TypeUnknown}[i%6]
+			n := map[wire.Type]int{wire.TypeCookie: wire.CookieLen, wire.TypeWelcome: wire.WelcomeLen, wire.TypeFilterProbe: wire.FilterProbeLen, wire.TypeUnknown: wire.UnknownLen}[kind]
+			if n == 0 {
+				n = wire.MinControlLen + v.random.IntN(200)
+			}
+			b := randomBytes(v.random, n)
+			b[0], b[1] = byte(kind), wire.Version
+			if i%2 == 0 {
+				binary.BigEndian.PutUint32(b[4:], uint32(v.random.IntN(64)))
+			}
+			all = append(all, b)
+		}
+		list = append(list, attack{kind: "as the Base", to: to, from: v.base(), all: all})
+	}
+	var all [][]byte
+	for range 500 {
+		b := randomBytes(v.random, 32+16*v.random.IntN(20))
+		binary.LittleEndian.PutUint32(b, 4)
+		all = append(all, b)
+	}
+	return append(list, attack{kind: "as the peer", to: v.behind, from: v.robot1(), all: all}, attack{kind: "as the peer", to: v.robot1(), from: v.behind, all: all})
+}
+
 // initiations are authentic, from keys that nobody whitelisted.
 func (v *besieged) initiations(t *testing.T, to *fleet.Robot, n int) (all [][]byte) {
 	t.Helper()
@@ -201,16 +234,21 @@ func signedRecord(t testing.TB, id *identity.Identity, endpoints ...netip.AddrPo
 }
 
 // flood sends all attacks mixed for a while, half from the stranger's own address and half from forged ones, each time to where at says.
-func (v *besieged) flood(t *testing.T, f *forger, list []attack, at func(attack) netip.AddrPort) (sent int) {
+func (v *besieged) flood(t *testing.T, f *forger, list []attack, d time.Duration, at func(attack) netip.AddrPort) {
 	t.Helper()
 	start := time.Now()
 	own := v.ownEndpoint()
-	for time.Since(start) < floodFor {
+	sent := 0
+	for time.Since(start) < d {
 		// As many as are due by now, and no more.
-		for due := int(time.Since(start).Seconds() * floodRate); sent < due; sent++ {
+		due := min(int(time.Since(start).Seconds()*floodRate), sent+10*forgedBatch)
+		for ; sent < due; sent++ {
 			x := &list[sent%len(list)]
 			from := own
-			if sent%2 == 1 && x.kind != "registers" {
+			switch {
+			case x.from.IsValid():
+				from = x.from
+			case sent/len(list)%2 == 1:
 				from = v.forged()
 			}
 			f.add(from, at(*x), x.all[(sent/len(list))%len(x.all)])
@@ -219,7 +257,9 @@ func (v *besieged) flood(t *testing.T, f *forger, list []attack, at func(attack)
 		time.Sleep(200 * time.Microsecond)
 	}
 	t.Logf("%d datagrams in %v, %.0f a second", sent, time.Since(start).Round(time.Millisecond), float64(sent)/time.Since(start).Seconds())
-	return sent
+	if sent < 5000 {
+		t.Errorf("only %d datagrams could be sent", sent)
+	}
 }
 
 func (v *besieged) forged() netip.AddrPort {
@@ -231,13 +271,14 @@ func (v *besieged) forged() netip.AddrPort {
 // TestFloodFromStrangers floods a Base and a robot with everything at once. The same flood at somebody else shows what the machine itself loses.
 func TestFloodFromStrangers(t *testing.T) {
 	v := newBesieged(t)
-	list := append(v.attacks(t), attack{kind: "registers", to: v.base(), all: v.registers(t, 32)})
+	list := append(v.attacks(t), v.inNameOf()...)
+	list = append(list, attack{kind: "registers", to: v.base(), from: v.ownEndpoint(), all: v.registers(t, 32)})
 	f := newForger(t, v.stranger.Host)
 	bystander := netip.AddrPortFrom(v.sink.Addrs()[0], 9)
-	control := loss(t, v.pairs(), func() { v.flood(t, f, list, func(attack) netip.AddrPort { return bystander }) })
+	control := loss(t, v.pairs(), func() { v.flood(t, f, list, floodFor/2, func(attack) netip.AddrPort { return bystander }) })
 
 	robot, base := resident(t, v.a.Daemon), resident(t, v.bases[0].Daemon)
-	lost := loss(t, v.pairs(), func() { v.flood(t, f, list, func(x attack) netip.AddrPort { return x.to }) })
+	lost := loss(t, v.pairs(), func() { v.flood(t, f, list, floodFor, func(x attack) netip.AddrPort { return x.to }) })
 	for i, name := range []string{"direct", "relayed"} {
 		t.Logf("%s: %.2f %% lost, %.2f %% with the flood elsewhere", name, 100*lost[i], 100*control[i])
 		if lost[i] >= 0.01+control[i] {

@@ -20,7 +20,7 @@ import (
 type plot struct {
 	*world
 	open, home, good *fleet.Robot
-	homeNAT          netip.Addr
+	homeNAT, goodNAT netip.Addr
 	host             *internet.Host // mallory's
 	number           byte
 	running          sync.WaitGroup
@@ -42,7 +42,9 @@ func newPlot(t *testing.T) *plot {
 	home := p.net.Site("home", internet.PortRestricted)
 	p.home, _ = p.robot(home, "robot2")
 	p.homeNAT = home.Router.Addr4("lan0")
-	p.good, _ = p.robot(p.net.Site("plant", internet.FullCone), "robot3")
+	plant := p.net.Site("plant", internet.FullCone)
+	p.good, _ = p.robot(plant, "robot3")
+	p.goodNAT = plant.Router.Addr4("lan0")
 	p.host = p.net.Site("nowhere", internet.Public, internet.Families(internet.IPv4)).Host("mallory")
 	fleet.Trust(p.open, p.home, p.good)
 	for _, r := range []*fleet.Robot{p.open, p.home} {
@@ -223,6 +225,26 @@ func TestMaliciousPeer(t *testing.T) {
 			s.Errorf("the Base sent %d datagrams to an address that never answered, for %d that seemed to come from there", relayed, 2*moves)
 		}
 		s.bounded(frames, p.homeNAT, took)
+	})
+	// Port prediction is at nobody's cost but the one's whom a Base sees and who names himself; and there are bounds to that too.
+	p.run("asks for port prediction again and again", p.good, func(s *scheme) {
+		s.register(p.bases[0])
+		s.handshake(none)
+		packets(s, p.good, s.id.Address(), 50)
+		c := p.host.Capture(s, "lan0")
+		began := time.Now()
+		for time.Since(began) < 9*time.Second {
+			s.tell(signalSpray, mappingDependent, none, s.endpoint(), netip.AddrPortFrom(s.third(), 6000))
+			time.Sleep(250 * time.Millisecond)
+		}
+		n, busiest := arrivals(c.Stop(), func(x lab.Packet) bool { return x.Src == p.goodNAT })
+		s.Logf("%d datagrams in %v, %d in the busiest second", n, time.Since(began).Round(time.Millisecond), busiest)
+		if n > maxSpray+probesTo(time.Since(began)) || busiest > maxSprayRate {
+			s.Errorf("%d datagrams in %v, %d in the busiest second", n, time.Since(began), busiest)
+		}
+		if n < 200 {
+			s.Errorf("%d datagrams: no port was guessed, and nothing is proved", n)
+		}
 	})
 	p.running.Wait()
 	for _, r := range []*fleet.Robot{p.open, p.home} {
