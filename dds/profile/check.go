@@ -24,8 +24,10 @@ type Problem struct {
 
 var overlayAddress = regexp.MustCompile(`(?i)\bfc94:[0-9a-f:]+`)
 
+var relayPort = regexp.MustCompile(fmt.Sprintf(`\b%d\b`, RelayPort))
+
 // Check looks through a profile of either library, ours or one that somebody wrote: whether it is XML, whether it uses the overlay of this host,
-// and whether it names all peers. It returns nil if nothing is wrong.
+// and whether it names all peers, or the relay. It returns nil if nothing is wrong.
 func Check(text []byte, p Params) *Problem {
 	if len(text) > MaxProfile {
 		return &Problem{Text: fmt.Sprintf("it is larger than %d bytes", MaxProfile)}
@@ -46,6 +48,12 @@ func Check(text []byte, p Params) *Problem {
 		return &Problem{Text: "it does not mention the overlay: neither " + p.Interface + " nor an address in " + identity.Prefix.String()}
 	case !uses:
 		return &Problem{Text: "it is for another address than this host's " + p.Address.String(), Stale: true}
+	}
+	if p.Relay {
+		if !named[p.Address] || !relayPort.MatchString(content) {
+			return &Problem{Text: fmt.Sprintf("it does not name the discovery relay [%s]:%d", p.Address, RelayPort), Stale: true}
+		}
+		return nil
 	}
 	for _, peer := range p.Peers {
 		if !named[peer] {

@@ -19,6 +19,16 @@ func TestCheck(t *testing.T) {
 	}
 	more := p
 	more.Peers = []netip.Addr{robot2, robot3}
+	relay := p
+	relay.Relay = true
+	relayed, err := Cyclone(relay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fastRelayed, err := FastDDS(relay)
+	if err != nil {
+		t.Fatal(err)
+	}
 	moved := p
 	moved.Interface, moved.Address = "hnet1", robot3
 	moved.Peers = nil
@@ -33,6 +43,10 @@ func TestCheck(t *testing.T) {
 		{"a new peer, Cyclone", string(cyclone), more, "fc94::3", true},
 		{"a new peer, Fast DDS", string(fast), more, "fc94::3", true},
 		{"another host's, Fast DDS", string(fast), moved, "another address", true},
+		{"Cyclone, relay", string(relayed), relay, "", false},
+		{"Fast DDS, relay", string(fastRelayed), relay, "", false},
+		{"Cyclone, relay wanted", string(cyclone), relay, "discovery relay", true},
+		{"Fast DDS, relay wanted", string(fast), relay, "discovery relay", true},
 		{"cut off", string(cyclone[:len(cyclone)/2]), p, "no valid XML", false},
 		{"empty", "", p, "no valid XML", false},
 		{"the LAN alone", "<CycloneDDS><Domain><General/></Domain></CycloneDDS>", p, "does not mention the overlay", false},

@@ -13,7 +13,11 @@ var fastdds = parse("fastdds", `<?xml version="1.0" encoding="UTF-8"?>
       export FASTRTPS_DEFAULT_PROFILES_FILE=/path/to/this/file.xml
       export FASTDDS_DEFAULT_PROFILES_FILE=/path/to/this/file.xml
   (The first is read by Fast DDS 2.x, the second by later versions.)
+{{- if .Relay}}
+  It stays as it is when hosts join or leave: the hnet daemon on this host makes nodes known to each other.
+{{- else}}
   A node reads it once, when it starts: restart nodes after the list of peers below has changed.
+{{- end}}
   The overlay's interface must be up before a node starts: addresses are looked up at start only.
   Traffic: the overlay and this same host. Hosts on the LAN are seen through the overlay, if they are peers.
 {{- if not .SharedMemory}}
@@ -32,8 +36,10 @@ var fastdds = parse("fastdds", `<?xml version="1.0" encoding="UTF-8"?>
         <maxMessageSize>{{.MessageSize}}</maxMessageSize>
         <!-- Room for the pieces of a large sample; the kernel grants at most sysctl net.core.rmem_max. -->
         <receiveBufferSize>{{.ReceiveBuffer}}</receiveBufferSize>
+{{- if not .Relay}}
         <!-- {{.Participants}} nodes per host and domain can be found. Each node asks at that many ports of every peer. -->
         <maxInitialPeersRange>{{.Participants}}</maxInitialPeersRange>
+{{- end}}
         <!-- Only this host's overlay address, on no other interface. -->
         <interfaceWhiteList>
           <address>{{xml .Own}}</address>
@@ -64,12 +70,27 @@ var fastdds = parse("fastdds", `<?xml version="1.0" encoding="UTF-8"?>
             <leaseDuration>
               <sec>20</sec>
             </leaseDuration>
+{{- if .Relay}}
+            <!-- Nodes announce themselves this often, three times within the above. -->
+{{- else}}
             <!-- Nodes announce themselves this often, three times within the above: to many ports of every peer, so
                  not more often than needed. -->
+{{- end}}
             <leaseAnnouncement>
               <sec>6</sec>
             </leaseAnnouncement>
           </discovery_config>
+{{- if .Relay}}
+          <!-- The hnet daemon on this host, which passes on who is where. Data flows between the nodes themselves. -->
+          <initialPeersList>
+            <locator>
+              <udpv6>
+                <port>{{.RelayPort}}</port>
+                <address>{{xml .Own}}</address>
+              </udpv6>
+            </locator>
+          </initialPeersList>
+{{- else}}
           <!-- Where nodes are looked for, for there is no multicast on the overlay. Without a port, all discovery
                ports up to maxInitialPeersRange are asked, in whatever domain the node is. -->
           <initialPeersList>
@@ -88,6 +109,7 @@ var fastdds = parse("fastdds", `<?xml version="1.0" encoding="UTF-8"?>
             </locator>
 {{- end}}
           </initialPeersList>
+{{- end}}
         </builtin>
       </rtps>
     </participant>

@@ -35,6 +35,14 @@ const (
 	// RTPS headers (header 20, INFO_DST 16, INFO_TS 12, DATA_FRAG 36, inline QoS 32), a multiple of 4.
 	fragmentSize = 1080
 
+	// RelayPort is the UDP port, on this host's own overlay address, where the daemon's discovery relay listens for the
+	// participants of this host, of every domain. DDS itself uses no port of 7400 + 250 * domain + 2..9.
+	RelayPort = 7402
+
+	// relayAnnounce is how often Cyclone announces itself to the relay, in seconds: its own 30 would make a node that
+	// the relay missed wait.
+	relayAnnounce = 5
+
 	// receiveBuffer is what is asked of the kernel for a DDS socket, in bytes, so that a burst of fragments of a
 	// large sample survives. The kernel grants at most net.core.rmem_max.
 	receiveBuffer = 4 << 20
@@ -49,6 +57,9 @@ type Params struct {
 	// Peers are the other hosts' addresses in fc94::/16, at most MaxPeers, in any order. An address named
 	// twice counts once.
 	Peers []netip.Addr
+	// Relay names one static peer, the discovery relay of this host's daemon, in place of Peers, which are then left
+	// out: the relay makes nodes here and on all whitelisted hosts known to each other, also those that come later.
+	Relay bool
 	// SharedMemory lets Fast DDS programs on this host use shared memory among themselves. Off, they use this
 	// host's overlay address, which is slower for large samples and always works. Fast DDS tells hosts apart by a
 	// 16-bit hash of their IPv4 addresses alone, so with shared memory two hosts behind two NATs with the same
@@ -67,6 +78,9 @@ func (p Params) hosts() ([]netip.Addr, error) {
 	}
 	if err := checkAddress(p.Address); err != nil {
 		return nil, fmt.Errorf("DDS profile: own address: %w", err)
+	}
+	if p.Relay {
+		return []netip.Addr{p.Address}, nil
 	}
 	peers := slices.Clone(p.Peers)
 	slices.SortFunc(peers, netip.Addr.Compare)
@@ -117,6 +131,9 @@ func render(t *template.Template, p Params) ([]byte, error) {
 		"Participants":  Participants,
 		"ReceiveBuffer": receiveBuffer,
 		"SharedMemory":  p.SharedMemory,
+		"Relay":         p.Relay,
+		"RelayPort":     RelayPort,
+		"RelayAnnounce": relayAnnounce,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("DDS profile: %w", err)

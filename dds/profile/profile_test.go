@@ -46,6 +46,8 @@ func TestGolden(t *testing.T) {
 		"cyclone_alone":         {Cyclone, own()},
 		"cyclone_peers":         {Cyclone, with(func(p *Params) { p.Peers = peers })},
 		"cyclone_escaped":       {Cyclone, with(func(p *Params) { p.Interface = `a<b>&"c'-->` })},
+		"cyclone_relay":         {Cyclone, with(func(p *Params) { p.Relay, p.Peers = true, peers })},
+		"fastdds_relay":         {FastDDS, with(func(p *Params) { p.Relay, p.Peers = true, peers })},
 		"fastdds_alone":         {FastDDS, own()},
 		"fastdds_peers":         {FastDDS, with(func(p *Params) { p.Peers = peers })},
 		"fastdds_shared_memory": {FastDDS, with(func(p *Params) { p.Peers, p.SharedMemory = peers, true })},

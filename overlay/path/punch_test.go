@@ -229,7 +229,7 @@ func TestRestlessCandidates(t *testing.T) {
 	if offers > 8 {
 		t.Errorf("%d offers in two seconds", offers)
 	}
-	for range 100 {
+	for range 4500 { // 90 s: so long the quotas remember the addresses that never answered
 		now = now.Add(20 * time.Millisecond)
 		m.Traffic(now)
 		poll()

@@ -38,7 +38,7 @@ type RequestInfo struct {
 	From       netip.AddrPort // source of the datagram; invalid if Own
 	Local      netip.AddrPort // where it was sent to
 	Interface  int            // index of the network interface it came in at
-	Loopback   bool           // the datagram did not leave this host
+	Loopback   bool           // the datagram did not leave this host; true if Own
 	Own        bool           // asked by this very program
 	SourceTime time.Time
 	Received   time.Time
@@ -338,14 +338,11 @@ func (s *Service) send(r ready) {
 	}
 	s.mu.Lock()
 	w := s.w
+	s.stats.Replies++
 	s.mu.Unlock()
 	if _, err := w.Write(payload, o); err != nil {
 		s.warn("a reply cannot be sent", "error", err)
-		return
 	}
-	s.mu.Lock()
-	s.stats.Replies++
-	s.mu.Unlock()
 }
 
 // Name is the full name.

@@ -26,7 +26,7 @@ type MessageInfo struct {
 
 	From     netip.AddrPort // source of the datagram that completed it; invalid if Own
 	Local    netip.AddrPort // where that was sent to
-	Loopback bool           // the datagram did not leave this host
+	Loopback bool           // the datagram did not leave this host; true if Own
 	Own      bool           // published by this very program
 }
 

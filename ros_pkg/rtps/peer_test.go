@@ -69,8 +69,11 @@ func peerMain(args []string) int {
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(*timeout*float64(time.Second)))
-	defer cancel()
+	if *timeout > 0 {
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(*timeout*float64(time.Second)))
+		defer cancel()
+	}
 	level := slog.LevelWarn
 	if *verbose {
 		level = slog.LevelDebug
@@ -130,6 +133,9 @@ func peerMain(args []string) int {
 		}
 		fmt.Println("ready")
 		ok := state.await(ctx, func() bool { return *count > 0 && state.received >= *count }) || *count == 0
+		if *count == 0 {
+			<-ctx.Done()
+		}
 		if ok && !*bestEffort {
 			// The writer waits for what is acknowledged.
 			time.Sleep(300 * time.Millisecond)

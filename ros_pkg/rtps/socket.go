@@ -153,14 +153,14 @@ func destination(oob []byte, six bool) (netip.Addr, int) {
 func (s *socket) send(d *machine.Datagram, control []byte) error {
 	var oob []byte
 	if d.Interface != 0 {
-		oob = by(control, s.six, d.Interface)
+		oob = by(control, s.six, d.Interface, d.Loopback)
 	}
 	_, _, err := s.conn.WriteMsgUDPAddrPort(d.Payload, oob, d.To)
 	return err
 }
 
 // by writes the control message that names the interface to send by.
-func by(control []byte, six bool, index int) []byte {
+func by(control []byte, six bool, index int, loopback bool) []byte {
 	clear(control)
 	size := unix.SizeofInet4Pktinfo
 	if six {
@@ -175,6 +175,9 @@ func by(control []byte, six bool, index int) []byte {
 	} else {
 		h.Level, h.Type = unix.IPPROTO_IP, unix.IP_PKTINFO
 		binary.NativeEndian.PutUint32(data, uint32(index))
+		if loopback {
+			copy(data[4:8], []byte{127, 0, 0, 1}) // an address of this host alone is not taken by itself
+		}
 	}
 	return control[:unix.CmsgSpace(size)]
 }

@@ -102,17 +102,19 @@ func tryAll(all []Row, count, parallel int, verbose bool) []Line {
 			for j := range jobs {
 				r := &lines[j.row].Runs[j.run]
 				for n := range disturbances {
-					if n > 0 && !r.Disturbed() {
+					if n > 0 && (r.Fail() == "" || !r.Disturbed()) {
 						break
 					}
 					tryOnce(&all[j.row], r, verbose)
+					r.Again = n
 				}
 				print.Lock()
 				verdict := "pass"
 				if why := r.Fail(); why != "" {
 					verdict = "FAIL: " + why
 				}
-				fmt.Printf("%s\n  %s; silent %s s, path after %s; whole: %v\n  A %s\n  B %s\n", r.Row.What, verdict, seconds(r.Counted.Worst()), after(r.After), r.Whole,
+				fmt.Printf("%s\n  %s; silent %s s (A's from %.2f, B's from %.2f), path after %s; whole: %v\n  A %s\n  B %s\n", r.Row.What, verdict, seconds(r.Counted.Worst()),
+					r.Counted.Silence[0].From.Sub(r.Mark).Seconds(), r.Counted.Silence[1].From.Sub(r.Mark).Seconds(), after(r.After), r.Whole,
 					story(r.Legs[0], r.Mark), story(r.Legs[1], r.Mark))
 				print.Unlock()
 			}

@@ -18,15 +18,15 @@ type Result struct {
 	Whole   traffic.Report // since it began
 	Counted traffic.Report // since traffic was possible again
 	After   time.Duration  // both robots took the row's path from then on; 0 = from the beginning, never = not
-	Before  [2]leg
-	Legs    [2][]leg // since then; the first is the one before
-	Began   time.Time
-	Mark    time.Time // traffic was possible again
+	Legs    [2][]leg       // since then; the first is the one before
+	Again   int            // so often it was tried before, with the machine standing still
+	Seen    string         // something more of how it is in the end
+	Mark    time.Time      // traffic was possible again
 }
 
 const never = time.Duration(1<<63 - 1)
 
-// A run in which the senders themselves paused for stall is tried again, so often in all.
+// A run that is not as required, and in which the senders themselves paused for stall, is tried again, so often in all.
 const (
 	stall        = 250 * time.Millisecond
 	disturbances = 3
@@ -44,9 +44,6 @@ func (r Result) Fail() string {
 		return r.Trouble
 	}
 	var why []string
-	if r.Disturbed() {
-		why = append(why, fmt.Sprintf("the machine stood still for %.1f s", max(r.Counted.Pause[0], r.Counted.Pause[1]).Seconds()))
-	}
 	if s := r.Counted.Worst(); row.Silence != 0 && s > row.Silence {
 		why = append(why, fmt.Sprintf("silent for %.1f s", s.Seconds()))
 	}
@@ -59,6 +56,9 @@ func (r Result) Fail() string {
 		why = append(why, fmt.Sprintf("not %s within %v", row.Path, row.limit()))
 	case row.Within != 0 && r.After > row.Within:
 		why = append(why, fmt.Sprintf("%s only after %.1f s", row.Path, r.After.Seconds()))
+	}
+	if len(why) > 0 && r.Disturbed() {
+		why = append(why, fmt.Sprintf("the machine stood still for %.1f s", max(r.Counted.Pause[0], r.Counted.Pause[1]).Seconds()))
 	}
 	return strings.Join(why, "; ")
 }
@@ -110,11 +110,9 @@ func try(t lab.TB, row *Row, result *Result) {
 			}
 		}
 	}
-	result.Before = [2]leg{w.a.log.last(), w.b.log.last()}
 	w.began = time.Now()
-	result.Began, result.Mark = w.began, w.began
-	if mark := row.Do(w); !mark.IsZero() {
-		result.Began, result.Mark = w.began, mark
+	if result.Mark = row.Do(w); result.Mark.IsZero() {
+		result.Mark = w.began
 	}
 	for {
 		time.Sleep(5 * poll)
@@ -127,6 +125,9 @@ func try(t lab.TB, row *Row, result *Result) {
 	if row.Path != "" {
 		time.Sleep(settleAfter)
 		result.After = w.onPath(row, result.Mark)
+	}
+	if row.Seen != nil {
+		result.Seen = row.Seen(w)
 	}
 	if trace && row.Path != "" && result.After == never {
 		for _, x := range []*robot{w.a, w.b} {

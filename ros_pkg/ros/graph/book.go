@@ -1,7 +1,6 @@
 package graph
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -16,7 +15,12 @@ const (
 
 // Book holds what each participant tells. Its zero value is empty; it is not for several goroutines at once.
 type Book struct {
-	of   map[wire.GuidPrefix]Info
+	of   map[wire.GuidPrefix]page
+	cost int // of all pages
+}
+
+type page struct {
+	Info
 	cost int
 }
 
@@ -33,9 +37,9 @@ func (b *Book) Set(info Info) bool {
 	b.Remove(info.Participant.Prefix)
 	if c := cost(&info); len(b.of) < maxParticipants && b.cost+c <= maxGUIDs {
 		if b.of == nil {
-			b.of = map[wire.GuidPrefix]Info{}
+			b.of = map[wire.GuidPrefix]page{}
 		}
-		b.of[info.Participant.Prefix] = info
+		b.of[info.Participant.Prefix] = page{info, c}
 		b.cost += c
 		return true
 	}
@@ -46,7 +50,7 @@ func (b *Book) Set(info Info) bool {
 func (b *Book) Remove(p wire.GuidPrefix) bool {
 	old, ok := b.of[p]
 	if ok {
-		b.cost -= cost(&old)
+		b.cost -= old.cost
 		delete(b.of, p)
 	}
 	return ok
@@ -61,7 +65,7 @@ type Entry struct {
 // Nodes returns all nodes, sorted by their full names. What they point to must not be changed.
 func (b *Book) Nodes() []Entry {
 	var out []Entry
-	for p, info := range maps.All(b.of) {
+	for p, info := range b.of {
 		for _, n := range info.Nodes {
 			out = append(out, Entry{n, p})
 		}

@@ -51,7 +51,7 @@ func (d *Descriptor) check(t Type) error {
 // allows says why v must not be the parameter's value.
 func (d *Descriptor) allows(v Value) error {
 	if v.Type() != d.Type && !d.Dynamic {
-		return fmt.Errorf("Wrong parameter type, parameter {%s} is of type {%v}, setting it to {%v} is not allowed.", d.Name, d.Type, v.Type()) //nolint:staticcheck // rclcpp's words
+		return &typeError{d.Name, d.Type, v.Type()}
 	}
 	if n := v.Size(); n > MaxValue {
 		return fmt.Errorf("parameter {%s} of %d bytes: at most %d", d.Name, n, MaxValue)
@@ -65,6 +65,16 @@ func (d *Descriptor) allows(v Value) error {
 			d.Doubles.From, d.Doubles.To, steps(d.Doubles.Step))
 	}
 	return nil
+}
+
+// typeError is a value of the wrong type, in the words that rclcpp has for it and tools look for.
+type typeError struct {
+	name      string
+	want, got Type
+}
+
+func (e *typeError) Error() string {
+	return fmt.Sprintf("Wrong parameter type, parameter {%s} is of type {%v}, setting it to {%v} is not allowed.", e.name, e.want, e.got)
 }
 
 func steps(step float64) string {

@@ -219,10 +219,9 @@ func (p *writerProxy) askParts(b *wire.Builder) {
 
 // onHeartbeatFrag takes which fragments of a sample the writer has sent.
 func (p *writerProxy) onHeartbeatFrag(now time.Time, h *wire.HeartbeatFrag) {
-	if !p.reliable || !p.known || p.fragSeen && !newer(h.Count, p.fragHB) {
+	if !p.reliable || !p.known || !p.fragBeats.take(now, h.Count) {
 		return
 	}
-	p.fragSeen, p.fragHB = true, h.Count
 	// What has been overtaken may still come: only what the one before told of is asked for. The end is told of by a
 	// heartbeat.
 	last := p.fragLast

@@ -97,6 +97,3 @@ func (h *history) remove(seq wire.SequenceNumber) {
 		h.first++
 	}
 }
-
-// oldest returns the oldest sample, nil if there is none.
-func (h *history) oldest() *change { return h.get(h.first) }

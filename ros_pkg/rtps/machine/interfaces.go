@@ -48,10 +48,10 @@ func (m *Machine) SetInterfaces(now time.Time, all []Interface) {
 	own.Unicast, own.Meta = m.userTo, m.metaTo
 	m.own = &own
 	for _, w := range m.writers {
-		w.endpoint.Participant = m.own
+		w.endpoint = w.endpoint.of(m.own)
 	}
 	for _, r := range m.readers {
-		r.endpoint.Participant = m.own
+		r.endpoint = r.endpoint.of(m.own)
 	}
 	for _, r := range m.participants {
 		r.local = m.mine(r.origin)
@@ -60,7 +60,33 @@ func (m *Machine) SetInterfaces(now time.Time, all []Interface) {
 	if !slices.Equal(before, m.userTo) || !m.announce.made {
 		m.makeAnnouncement()
 	}
+	if slices.ContainsFunc(before, func(a netip.AddrPort) bool { return !slices.Contains(m.userTo, a) }) {
+		m.reintroduce(now)
+	}
 	m.hurry(now)
+}
+
+// reintroduce makes those forget us who would go on sending to an address that we no longer have: Cyclone DDS keeps
+// the locators that it learned first, for good.
+func (m *Machine) reintroduce(now time.Time) {
+	for _, r := range m.participants {
+		if r.info.Vendor != wire.VendorCyclone {
+			continue
+		}
+		m.farewell()
+		m.post(r.metaWide)
+		m.announcement()
+		m.post(r.metaWide)
+		m.unmatchProtocol(r)
+		m.matchProtocol(now, r)
+	}
+}
+
+// of returns the endpoint with newer knowledge of its participant. Others may be reading the old one.
+func (e *Endpoint) of(p *ParticipantInfo) *Endpoint {
+	c := *e
+	c.Participant = p
+	return &c
 }
 
 // addresses returns what to announce: IPv4 first, without what only this link or host can use unless there is nothing

@@ -43,7 +43,7 @@ type Limits struct {
 	Endpoints       int // of others, all together [16,384]
 	PerParticipant  int // endpoints of one participant [2,048]
 	Reassembly      int // bytes of samples not complete, all together [128 MiB]
-	WriterAssembly  int // bytes of samples not complete of one writer to one reader; the oldest goes first [64 MiB]
+	WriterAssembly  int // bytes of samples not complete of one writer to one reader [64 MiB]
 	Held            int // bytes of samples of one writer to one reader that wait for an earlier one [16 MiB]
 	HeldAll         int // the same, all together [128 MiB]
 	PerSource       int // participants announced from one address [256]

@@ -141,9 +141,9 @@ func (m *Machine) join(to netip.AddrPort) bool {
 }
 
 // group sends the message to a multicast group on one interface.
-func (m *Machine) group(to netip.AddrPort, index int) {
+func (m *Machine) group(to netip.AddrPort, by *Interface) {
 	b := m.out.keep(m.b.Bytes())
-	m.out.Datagrams = append(m.out.Datagrams, Datagram{To: to, Interface: index, Payload: b})
+	m.out.Datagrams = append(m.out.Datagrams, Datagram{To: to, Interface: by.Index, Loopback: by.Loopback, Payload: b})
 	m.counters.DatagramsOut++
 	m.counters.BytesOut += uint64(len(b))
 }

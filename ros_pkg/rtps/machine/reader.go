@@ -17,7 +17,7 @@ type Reader struct {
 	builtin  bool
 	reliable bool
 	closed   bool
-	intake   func(now time.Time, p *writerProxy, s *Sample, key wire.GUID) // of builtin readers, in place of Deliver
+	intake   func(now time.Time, p *writerProxy, s Sample, key wire.GUID) // of builtin readers, in place of Deliver
 
 	proxies map[wire.GUID]*writerProxy
 	locals  []*Writer

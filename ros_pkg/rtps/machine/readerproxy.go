@@ -34,13 +34,10 @@ type readerProxy struct {
 	rtt       time.Duration // as short as it was of late; 0: not known
 	owing     time.Time     // since when it owes an acknowledgement
 
-	heard       bool
-	ackCount    uint32
-	nackCount   uint32
+	acks, nacks counter
 	resends     []resend
 	resent      wire.SequenceNumberSet // lately
 	resentAt    time.Time
-	resentFrag  time.Time
 	fragHBCount uint32
 	pace        pace
 	gaps        []gapRange
@@ -168,6 +165,9 @@ func (p *readerProxy) resume(now time.Time) {
 
 // every is after how many samples the reader is asked what it has.
 func (p *readerProxy) every() int {
+	if p.w.builtin {
+		return 1
+	}
 	if p.w.config.QoS.History == KeepLast {
 		return min(max(p.w.config.QoS.depth()/2, 1), heartbeatEvery)
 	}
@@ -383,16 +383,31 @@ func (p *readerProxy) ask(now time.Time, b *wire.Builder, final bool) {
 	}
 }
 
-// newer compares counts, which may wrap.
-func newer(count, last uint32) bool { return int32(count-last) > 0 }
+// recount is after how long without a valid count a lower one is taken: the other side has forgotten us meanwhile, and
+// counts anew.
+const recount = 500 * time.Millisecond
+
+// counter tells repeated submessages from new ones.
+type counter struct {
+	last uint32
+	at   time.Time // zero: none yet
+}
+
+// take reports whether a count, which may wrap, is a new one.
+func (c *counter) take(now time.Time, count uint32) bool {
+	if !c.at.IsZero() && int32(count-c.last) <= 0 && now.Sub(c.at) < recount {
+		return false
+	}
+	c.last, c.at = count, now
+	return true
+}
 
 // onAckNack takes what the reader has and lacks.
 func (p *readerProxy) onAckNack(now time.Time, a *wire.AckNack) {
-	if !p.reliable || p.heard && !newer(a.Count, p.ackCount) {
+	if !p.reliable || !p.acks.take(now, a.Count) {
 		return
 	}
 	h := &p.w.history
-	p.heard, p.ackCount = true, a.Count
 	p.silent = 0
 	if !p.asked.IsZero() {
 		if d := now.Sub(p.asked); p.rtt == 0 || d < p.rtt {
@@ -478,10 +493,9 @@ func (p *readerProxy) suppression() time.Duration {
 
 // onNackFrag takes which fragments the reader lacks.
 func (p *readerProxy) onNackFrag(now time.Time, n *wire.NackFrag) {
-	if !p.reliable || p.nackCount != 0 && !newer(n.Count, p.nackCount) {
+	if !p.reliable || !p.nacks.take(now, n.Count) {
 		return
 	}
-	p.nackCount = n.Count
 	p.silent = 0
 	if n.SN > p.next || n.SN == p.next && p.frag == 0 || n.SN < p.from {
 		return

@@ -172,5 +172,5 @@ func (p *writerProxy) arrive(now time.Time, seq wire.SequenceNumber, payload []b
 	if q.HasKeyHash {
 		key = wire.GUIDFrom(q.KeyHash)
 	}
-	p.accept(now, &s, key)
+	p.accept(now, s, key)
 }

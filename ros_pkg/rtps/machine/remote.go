@@ -19,19 +19,22 @@ const (
 
 // remote is another participant.
 type remote struct {
-	m       *Machine
-	info    *ParticipantInfo
-	builtin wire.BuiltinEndpoints
-	meta    []netip.AddrPort // announced, unicast, of a family that we have
-	user    []netip.AddrPort
-	local   bool // on this host
-	group   time.Time
-	heard   time.Time
-	origin  netip.Addr // where it was first announced from
-	proven  bool       // it answered to us
-	raw     []byte     // its announcement
-	sources []seen
-	lease   timer
+	m          *Machine
+	info       *ParticipantInfo
+	builtin    wire.BuiltinEndpoints
+	meta       []netip.AddrPort // announced, unicast, of a family that we have
+	user       []netip.AddrPort
+	local      bool // on this host
+	group      time.Time
+	heard      time.Time // from an address of its own
+	challenged time.Time
+	origin     netip.Addr // where it was first announced from
+	proven     bool       // it answered to us
+	raw        []byte     // its announcement
+	sources    []seen
+	lease      timer
+	greeting   timer
+	greeted    int
 
 	metaBest, metaWide []netip.AddrPort
 	userBest, userWide []netip.AddrPort
@@ -76,11 +79,15 @@ func (e *remoteEndpoint) to(wide bool) []netip.AddrPort {
 
 // touch notes that a datagram of the participant came.
 func (r *remote) touch(now time.Time, from netip.AddrPort) {
-	r.heard = now
 	if len(r.sources) > 0 && r.sources[0].addr == from.Addr() {
+		r.heard = now
 		r.sources[0].at = now
 		return
 	}
+	if !r.owns(from.Addr()) {
+		return
+	}
+	r.heard = now
 	if !r.announced(from.Addr()) && !(r.local && r.m.mine(from.Addr())) {
 		return
 	}

@@ -18,7 +18,7 @@ var builtinQoS = QoS{Reliability: Reliable, Durability: TransientLocal, History:
 
 func (m *Machine) makeBuiltin() {
 	w := func(id wire.EntityID) *Writer { return m.makeWriter(id, WriterConfig{QoS: builtinQoS}) }
-	r := func(id wire.EntityID, intake func(time.Time, *writerProxy, *Sample, wire.GUID)) *Reader {
+	r := func(id wire.EntityID, intake func(time.Time, *writerProxy, Sample, wire.GUID)) *Reader {
 		r := m.makeReader(id, ReaderConfig{QoS: builtinQoS})
 		r.intake = intake
 		return r
@@ -28,7 +28,7 @@ func (m *Machine) makeBuiltin() {
 		messages:      w(wire.EntityParticipantMessageWriter),
 		pubReader:     r(wire.EntitySEDPPublicationsReader, m.onSEDP),
 		subReader:     r(wire.EntitySEDPSubscriptionsReader, m.onSEDP),
-		messageReader: r(wire.EntityParticipantMessageReader, func(time.Time, *writerProxy, *Sample, wire.GUID) {}),
+		messageReader: r(wire.EntityParticipantMessageReader, func(time.Time, *writerProxy, Sample, wire.GUID) {}),
 		announced:     make(map[wire.EntityID]wire.SequenceNumber),
 	}
 }
@@ -147,7 +147,7 @@ func (m *Machine) withdraw(now time.Time, e *Endpoint) {
 }
 
 // onSEDP takes what another participant says of one of its endpoints.
-func (m *Machine) onSEDP(now time.Time, p *writerProxy, s *Sample, key wire.GUID) {
+func (m *Machine) onSEDP(now time.Time, p *writerProxy, s Sample, key wire.GUID) {
 	r := p.remote
 	writer := p.r == m.builtin.pubReader
 	if s.Status != Alive {

@@ -64,10 +64,14 @@ func (q *eventQueue) Pop() any {
 }
 
 func newSimulation(t testing.TB) *simulation {
-	return &simulation{
+	s := &simulation{
 		t: t, now: time.Unix(1_700_000_000, 0), random: rand.New(rand.NewPCG(1, 2)), delay: 200 * time.Microsecond,
 		budget: 20_000_000,
 	}
+	if *trace {
+		s.traced()
+	}
+	return s
 }
 
 func (s *simulation) after(d time.Duration, do func()) {

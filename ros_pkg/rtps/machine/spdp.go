@@ -16,7 +16,17 @@ const (
 	staticSlow  = 4
 	staticTries = 20
 	leaseLeast  = time.Second
-	leaseMost   = time.Hour
+
+	// greetFirst is when to announce us again to a newcomer that does not answer, then longer and longer; greetings how
+	// often, so that a forged announcement costs its victim no more than that.
+	greetFirst = 60 * time.Millisecond
+	greetings  = 6
+
+	// challengeTime is how long a participant has to answer at its old addresses before it is believed to have moved, and
+	// challengeAgain how often it is asked.
+	challengeTime  = 400 * time.Millisecond
+	challengeAgain = 2 * time.Second
+	leaseMost      = time.Hour
 )
 
 // The groups. IPv6 has none in the standard, and each library its own.
@@ -145,11 +155,11 @@ func (m *Machine) announceOn(l Interface) {
 		six = six || p.Addr().Is6() && (!l.Loopback || !four)
 	}
 	if four {
-		m.group(netip.AddrPortFrom(group4, m.config.Ports.Multicast), l.Index)
+		m.group(netip.AddrPortFrom(group4, m.config.Ports.Multicast), &l)
 	}
 	if six {
-		m.group(netip.AddrPortFrom(group6, m.config.Ports.Multicast), l.Index)
-		m.group(netip.AddrPortFrom(group6Far, m.config.Ports.Multicast), l.Index)
+		m.group(netip.AddrPortFrom(group6, m.config.Ports.Multicast), &l)
+		m.group(netip.AddrPortFrom(group6Far, m.config.Ports.Multicast), &l)
 	}
 }
 
@@ -177,26 +187,29 @@ func (m *Machine) Farewell(now time.Time) {
 	if !m.announce.started {
 		return
 	}
-	guid := wire.GUID{Prefix: m.config.Prefix, Entity: wire.EntityParticipant}
-	m.announce.seq++
-	m.inline = wire.AppendInlineQoS(m.inline[:0], wire.InlineQoS{
-		Status: wire.StatusDisposed | wire.StatusUnregistered, KeyHash: guid.Bytes(), HasKeyHash: true,
-	})
-	write := func() {
-		m.message(wire.PrefixUnknown).Data(&wire.Data{
-			Writer: wire.EntitySPDPWriter, SN: m.announce.seq, Content: wire.KeyContent,
-			InlineQoS: wire.ParameterList{Bytes: m.inline}, Payload: wire.AppendKey(nil, wire.PIDParticipantGUID, guid),
-		})
-	}
-	write()
+	m.farewell()
 	for _, l := range m.links {
 		m.announceOn(l)
 	}
 	for _, r := range m.participants {
 		m.post(r.metaWide)
-		write()
+		m.farewell()
 	}
 	m.b.Truncate(m.blank)
+}
+
+// farewell writes the message.
+func (m *Machine) farewell() {
+	guid := wire.GUID{Prefix: m.config.Prefix, Entity: wire.EntityParticipant}
+	m.announce.seq++
+	m.inline = wire.AppendInlineQoS(m.inline[:0], wire.InlineQoS{
+		Status: wire.StatusDisposed | wire.StatusUnregistered, KeyHash: guid.Bytes(), HasKeyHash: true,
+	})
+	m.message(wire.PrefixUnknown).Data(&wire.Data{
+		Writer: wire.EntitySPDPWriter, SN: m.announce.seq, Content: wire.KeyContent,
+		InlineQoS: wire.ParameterList{Bytes: m.inline}, Payload: wire.AppendKey(nil, wire.PIDParticipantGUID, guid),
+	})
+	m.announce.seq++ // of what is announced after it
 }
 
 // source is an address that participants were announced from.
@@ -304,9 +317,20 @@ func (m *Machine) addParticipant(now time.Time, d *wire.ParticipantData, raw []b
 	m.set(&r.lease, now.Add(r.info.Lease))
 	m.event(GraphEvent{Kind: ParticipantFound, Participant: r.info})
 	// It learns of us at once, and so does what follows on the same way.
-	m.announcement()
-	m.post(r.metaWide)
+	r.greeting.fire = r.greet
+	r.greet(now)
 	m.matchProtocol(now, r)
+}
+
+// greet announces us to a newcomer, and again until it shows that it knows us: what it asks before that is lost.
+func (r *remote) greet(now time.Time) {
+	if r.proven || r.greeted >= greetings {
+		return
+	}
+	r.m.announcement()
+	r.m.post(r.metaWide)
+	r.m.set(&r.greeting, now.Add(greetFirst<<r.greeted))
+	r.greeted++
 }
 
 // admit reports whether one more participant may be announced from an address.
@@ -346,12 +370,22 @@ func (m *Machine) evict(now time.Time) bool {
 
 func (m *Machine) updateParticipant(now time.Time, r *remote, d *wire.ParticipantData, raw []byte, a *Arrival) {
 	if !r.owns(a.From.Addr()) {
-		// It may have moved; but as long as it is heard at its old place, it has not.
-		if now.Sub(r.heard) < r.info.Lease/3 {
+		// It may have moved, or somebody else wants its samples: who answers at its old place has not moved.
+		switch {
+		case r.challenged.IsZero() || r.heard.After(r.challenged) && now.Sub(r.challenged) > challengeAgain:
+			r.challenged = now
+			if p := m.builtin.publications.byGUID[wire.GUID{Prefix: r.info.Prefix, Entity: wire.EntitySEDPPublicationsReader}]; p != nil {
+				p.tell(now, false)
+			}
+			return
+		case r.heard.After(r.challenged):
 			m.counters.Forged++
 			m.complain("moved", "the announcement of a participant changes and comes from an address that is not its own: ignored", "participant", r.info.Prefix, "from", a.From)
 			return
+		case now.Sub(r.challenged) < challengeTime:
+			return
 		}
+		r.challenged = time.Time{}
 		m.leaveSource(r)
 		r.origin = a.From.Addr()
 		m.joinSource(now, r)
@@ -363,9 +397,15 @@ func (m *Machine) updateParticipant(now time.Time, r *remote, d *wire.Participan
 	r.route(now)
 	r.describe()
 	for _, e := range r.endpoints {
-		changed := *e.endpoint
-		changed.Participant = r.info
-		*e.endpoint = changed
+		e.endpoint = e.endpoint.of(r.info)
+		for _, p := range m.writerProxies[e.endpoint.GUID] {
+			p.endpoint = e.endpoint
+		}
+		for _, w := range m.writers {
+			if p := w.byGUID[e.endpoint.GUID]; p != nil {
+				p.endpoint = e.endpoint
+			}
+		}
 	}
 	m.event(GraphEvent{Kind: ParticipantChanged, Participant: r.info})
 	m.announcement()
@@ -405,6 +445,7 @@ func (r *remote) expire(now time.Time) {
 
 func (m *Machine) removeParticipant(now time.Time, r *remote, expired bool) {
 	m.stop(&r.lease)
+	m.stop(&r.greeting)
 	m.leaveSource(r)
 	for _, e := range r.endpoints {
 		m.removeEndpoint(e, expired)
@@ -416,7 +457,7 @@ func (m *Machine) removeParticipant(now time.Time, r *remote, expired bool) {
 
 // assertEvery is how often liveliness is asserted.
 func (m *Machine) assertEvery() time.Duration {
-	every := min(m.config.Lease/4, 5*time.Second)
+	every := min(m.config.Lease*2/5, 10*time.Second)
 	for _, w := range m.writers {
 		if d := w.config.QoS.LivelinessLease; d > 0 {
 			every = min(every, max(d/3, 10*time.Millisecond))

@@ -1,11 +1,14 @@
 package machine
 
 import (
+	"flag"
 	"fmt"
 	"strings"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
 )
+
+var trace = flag.Bool("trace", false, "log every datagram of the simulations")
 
 // describeDatagram writes a message in a line, for whoever looks for a fault.
 func describeDatagram(b []byte) string {

@@ -130,7 +130,8 @@ type Arrival struct {
 // Datagram is to be sent.
 type Datagram struct {
 	To        netip.AddrPort
-	Interface int // of a multicast datagram, its index
+	Interface int  // of a multicast datagram, its index
+	Loopback  bool // that is the loopback interface
 	Payload   []byte
 }
 

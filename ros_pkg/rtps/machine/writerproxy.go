@@ -44,14 +44,12 @@ type writerProxy struct {
 	gaps  []gapRange                        // beyond next that will never come, in order
 	since time.Time                         // first sample held while not known
 
-	heard    bool // a heartbeat
-	hbCount  uint32
-	first    wire.SequenceNumber
-	last     wire.SequenceNumber
-	fragHB   uint32
-	fragSeen bool
-	fragOf   wire.SequenceNumber
-	fragLast wire.FragmentNumber
+	beats     counter // heartbeats
+	first     wire.SequenceNumber
+	last      wire.SequenceNumber
+	fragBeats counter
+	fragOf    wire.SequenceNumber
+	fragLast  wire.FragmentNumber
 
 	answer    timer
 	must      bool // answer even if nothing is missing
@@ -159,7 +157,7 @@ func (p *writerProxy) advance(now time.Time) {
 			key := p.keys[p.next]
 			p.unhold(p.next)
 			p.next++
-			p.give(now, s, key)
+			p.give(now, *s, key)
 			continue
 		}
 		if len(p.gaps) > 0 && p.gaps[0].from <= p.next {
@@ -174,15 +172,15 @@ func (p *writerProxy) advance(now time.Time) {
 	}
 }
 
-func (p *writerProxy) give(now time.Time, s *Sample, key wire.GUID) {
+func (p *writerProxy) give(now time.Time, s Sample, key wire.GUID) {
 	if p.r.intake != nil {
 		p.r.intake(now, p, s, key)
 	} else {
-		p.r.m.deliver(p.r, *s)
+		p.r.m.deliver(p.r, s)
 	}
 }
 
-func (p *writerProxy) hold(s *Sample, key wire.GUID) bool {
+func (p *writerProxy) hold(s Sample, key wire.GUID) bool {
 	m, n := p.r.m, len(s.Payload)+64
 	if p.known && s.Sequence-p.next >= maxAhead || len(p.held) >= maxHeld || p.bytes+n > m.config.Limits.Held || m.held+n > m.config.Limits.HeldAll {
 		m.counters.RefusedHeld++
@@ -191,7 +189,8 @@ func (p *writerProxy) hold(s *Sample, key wire.GUID) bool {
 	if p.held == nil {
 		p.held = make(map[wire.SequenceNumber]*Sample)
 	}
-	p.held[s.Sequence] = s
+	kept := s // only what waits costs memory of its own
+	p.held[s.Sequence] = &kept
 	if key != (wire.GUID{}) {
 		if p.keys == nil {
 			p.keys = make(map[wire.SequenceNumber]wire.GUID)
@@ -242,7 +241,7 @@ func (p *writerProxy) gone(seq wire.SequenceNumber) bool {
 }
 
 // accept takes a complete sample, whose payload is the proxy's now.
-func (p *writerProxy) accept(now time.Time, s *Sample, key wire.GUID) {
+func (p *writerProxy) accept(now time.Time, s Sample, key wire.GUID) {
 	switch {
 	case !p.reliable:
 		p.next = s.Sequence + 1
@@ -265,10 +264,9 @@ func (p *writerProxy) accept(now time.Time, s *Sample, key wire.GUID) {
 
 // onHeartbeat takes what the writer has.
 func (p *writerProxy) onHeartbeat(now time.Time, h *wire.Heartbeat) {
-	if !p.reliable || p.heard && !newer(h.Count, p.hbCount) {
+	if !p.reliable || !p.beats.take(now, h.Count) {
 		return
 	}
-	p.heard, p.hbCount = true, h.Count
 	p.first, p.last = h.First, h.Last
 	if !p.known {
 		p.start(now, p.beginning(h))

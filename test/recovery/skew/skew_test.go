@@ -2,6 +2,7 @@ package skew
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const years = 50 * 365 * 24 * time.Hour
@@ -69,11 +72,11 @@ func (x *teller) ahead() time.Duration {
 		x.t.Fatalf("it tells nothing: %v", x.out.Err())
 	}
 	wall, steady, _ := strings.Cut(x.out.Text(), " ")
-	unix, err := strconv.ParseInt(wall, 10, 64)
+	seconds, err := strconv.ParseInt(wall, 10, 64)
 	if ms, e := strconv.Atoi(steady); err != nil || e != nil || ms < 0 || ms > 60_000 {
 		x.t.Fatalf("it tells %q", x.out.Text())
 	}
-	return time.Until(time.Unix(unix, 0)).Round(time.Minute)
+	return time.Until(time.Unix(seconds, 0)).Round(time.Minute)
 }
 
 func TestSet(t *testing.T) {
@@ -85,6 +88,9 @@ func TestSet(t *testing.T) {
 		t.Fatalf("%v ahead from the beginning", d)
 	}
 	c, err := Of(x.cmd.Process.Pid)
+	if errors.Is(err, unix.EIO) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		t.Skip("the kernel does not let it: ", err)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,7 @@ static void usage(FILE *f) {
     "  --domain D         DDS domain (default 0)\n"
     "  --match N          remote endpoints to wait for first (default 1)\n"
     "  --stay             pub: do not leave before SIGTERM\n"
+    "  --warm             client: begin with requests that do not count until one is answered\n"
     "  --timeout S        seconds for the whole run; 0 = none (default 30)\n"
     "  --reply-timeout S  client: seconds for one answer (default 5)\n"
     "Prints to stdout, one line each:\n"
@@ -89,6 +90,8 @@ static bool parse(int argc, char **argv, struct peer_options *o) {
       o->keep_all = true;
     } else if (strcmp(flag, "--stay") == 0) {
       o->stay = true;
+    } else if (strcmp(flag, "--warm") == 0) {
+      o->warm = true;
     } else {
       const char *value = i + 1 < argc ? argv[++i] : "";
       if (strcmp(flag, "--name") == 0) {
@@ -175,9 +178,9 @@ bool peer_received(const struct peer_sample *s) {
     peer.received++;
     printf("served %" PRIu64 "\n", s->number);
   } else if (peer.options.mode == PEER_CLIENT) {
-    if (peer.waiting && s->number == peer.last && s->size == peer.options.size) {
+    if (peer.waiting && s->number == peer.last && (s->number == 0 || s->size == peer.options.size)) {
       peer.waiting = false;
-    } else {
+    } else if (s->number != 0) {
       peer.duplicates++;
       printf("duplicate %" PRIu64 "\n", s->number);
     }
@@ -311,6 +314,20 @@ static enum peer_result publish(const struct peer_vendor *v, uint8_t *data, doub
     if (r == PEER_OK)
       r = flush(v, deadline);
   }
+  // Request 0 until it is answered.
+  pthread_mutex_lock(&peer.lock);
+  peer.last = 0;
+  peer.waiting = o->mode == PEER_CLIENT && o->warm;
+  while (r == PEER_OK && peer.waiting && !over(deadline)) {
+    pthread_mutex_unlock(&peer.lock);
+    struct peer_sample hello = sample(data, 0, 0);
+    r = send_one(v, &hello, deadline);
+    double until = now() + 1;
+    pthread_mutex_lock(&peer.lock);
+    while (peer.waiting && now() < until && !over(deadline))
+      wait_until(until);
+  }
+  pthread_mutex_unlock(&peer.lock);
   double due = now();
   for (unsigned long n = 1; r == PEER_OK && (o->count == 0 || n <= o->count); n++) {
     if (!pace(&due, deadline))

@@ -31,7 +31,7 @@ struct peer_options {
   double rate, timeout, reply_timeout;
   size_t size;
   unsigned match;
-  bool stay;
+  bool stay, warm;
 };
 
 enum peer_result { PEER_OK, PEER_AGAIN, PEER_FAILED };
