@@ -27,8 +27,9 @@ const (
 type sprays struct {
 	mu      sync.Mutex
 	running bool
-	last    map[netip.Addr]time.Time // when which address was sprayed last
-	ctx     context.Context          // of Run, nil before
+	last    map[netip.Addr][]time.Time // when which address was sprayed lately
+	waiting []*peer                    // whose turn comes when the one under way has ended
+	ctx     context.Context            // of Run, nil before
 	tasks   sync.WaitGroup
 
 	in   *inbound // of all scouts
@@ -70,7 +71,15 @@ func (e *Engine) spray(now time.Time, p *peer) {
 	s := &e.sprays
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.running || s.ctx == nil || s.ctx.Err() != nil || !s.mayAgain(now, target.Addr()) {
+	switch {
+	case s.ctx == nil || s.ctx.Err() != nil:
+		return
+	case s.running:
+		if len(s.waiting) < maxSprayed && !slices.Contains(s.waiting, p) {
+			s.waiting = append(s.waiting, p)
+		}
+		return
+	case !s.mayAgain(now, target.Addr()):
 		return
 	}
 	s.running = true
@@ -80,30 +89,50 @@ func (e *Engine) spray(now time.Time, p *peer) {
 		e.predict(ctx, p, machine, role, target)
 		s.mu.Lock()
 		s.running = false
+		next := s.waiting
+		s.waiting = nil
 		s.mu.Unlock()
+		for _, p := range next {
+			e.sprayNow(p)
+		}
 	})
 }
 
-// sprayPause is the least time from one port prediction to the next at one address, whoever asks for it; maxSprayed bounds the addresses.
+// sprayNow begins port prediction with a peer that waited for its turn, and has the peer begin too.
+func (e *Engine) sprayNow(p *peer) {
+	p.mu.Lock()
+	p.routes.sprayDue = !p.removed && p.path.relayed()
+	p.mu.Unlock()
+	e.controlMu.Lock()
+	defer e.controlMu.Unlock()
+	e.sprayLate(time.Now(), p, e.control)
+	e.control.flush()
+}
+
+// An address is sprayed at most spraysInPause times in sprayPause, whoever asks for it: several robots may be behind one NAT. maxSprayed bounds the
+// addresses, and the peers that wait.
 const (
-	sprayPause = 10 * time.Minute
-	maxSprayed = 64
+	sprayPause    = 10 * time.Minute
+	spraysInPause = 3
+	maxSprayed    = 64
 )
 
 // mayAgain reports whether an address may be sprayed now, and notes that it is. The lock is held.
 func (s *sprays) mayAgain(now time.Time, target netip.Addr) bool {
-	for a, at := range s.last {
-		if now.Sub(at) >= sprayPause {
+	for a, times := range s.last {
+		if times = slices.DeleteFunc(times, func(at time.Time) bool { return now.Sub(at) >= sprayPause }); len(times) == 0 {
 			delete(s.last, a)
+		} else {
+			s.last[a] = times
 		}
 	}
-	if _, lately := s.last[target]; lately || len(s.last) >= maxSprayed {
+	if len(s.last[target]) >= spraysInPause || len(s.last) >= maxSprayed {
 		return false
 	}
 	if s.last == nil {
-		s.last = make(map[netip.Addr]time.Time)
+		s.last = make(map[netip.Addr][]time.Time)
 	}
-	s.last[target] = now
+	s.last[target] = append(s.last[target], now)
 	return true
 }
 

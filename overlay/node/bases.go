@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/base/client"
 	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
+	"github.com/hnet-robotics/hnet_bridge/overlay/health"
 	"github.com/hnet-robotics/hnet_bridge/overlay/nat"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 )
@@ -163,7 +165,9 @@ func (n *Node) baseTold(now time.Time, e client.Event) {
 		n.registered(now, e)
 	case client.Lost:
 		n.nat.do(func(m *nat.Machine) { m.Lost(e.Base) })
-		if n.where.unobserve(e.Base) {
+		home := n.bases.Home()
+		moved := len(home) > 0 && n.where.home(home)
+		if n.where.unobserve(e.Base) || moved {
 			n.announceSelf()
 		}
 		n.publish(api.EventBase, netip.Addr{}, e.Base.String()+" lost")
@@ -171,6 +175,12 @@ func (n *Node) baseTold(now time.Time, e client.Event) {
 		n.met(now, e)
 	case client.PeerGone:
 		n.engine.Refresh(e.Peer)
+	case client.IdentityInUse:
+		w := health.Warning{Code: health.IdentityCopy,
+			Text: fmt.Sprintf("another host uses this node's identity %s and takes its place at Base %s, probably a copied disk image", n.identity.Address(), e.Base),
+			Fix:  fmt.Sprintf("on the copy: 'hnet down', move %s/identity away, start hnetd again (it gets a new address to whitelist)", n.opt.Paths.State)}
+		n.warnings.Raise(w)
+		n.clones.see(now, w)
 	case client.FilterProbe:
 		n.nat.do(func(m *nat.Machine) { m.FilterProbe(now, e.Nonce, e.From) })
 	}
@@ -189,7 +199,7 @@ func (n *Node) registered(now time.Time, e client.Event) {
 	if udp {
 		r.UDP, r.Via, r.Observed = []netip.AddrPort{e.Endpoint}, e.Endpoint, e.Observed
 		if e.Hops != unknownHops {
-			n.engine.SetHops(int(e.Hops))
+			n.engine.SetHops(n.where.far(e.Base, int(e.Hops), e.Observed))
 		}
 	}
 	n.nat.do(func(m *nat.Machine) {

@@ -21,12 +21,19 @@ type where struct {
 	mu         sync.Mutex
 	interfaces []netip.AddrPort              // of its own interfaces
 	observed   map[netip.Addr]netip.AddrPort // by each Base
+	hops       map[netip.Addr]distance       // to each Base
 	mapped     []netip.AddrPort              // by routers, for this node's port
 	bases      []netip.Addr                  // its home Bases, the best first
 
 	said     []netip.AddrPort // what the last record named
 	saidHome []netip.Addr
 	signed   time.Time
+}
+
+// distance is how far a Base is.
+type distance struct {
+	hops int
+	nat  bool // it sees this node elsewhere than at one of its interfaces
 }
 
 func (w *where) setInterfaces(list []netip.AddrPort) (moved bool) {
@@ -48,9 +55,30 @@ func (w *where) observe(base netip.Addr, endpoint netip.AddrPort) (moved bool) {
 	return moved
 }
 
+// far notes how many routers are between this node and a Base, and returns how many an opener may pass: to the nearest Base with a NAT in between,
+// else to the nearest that is no neighbour; 0 if there is none.
+func (w *where) far(base netip.Addr, hops int, observed netip.AddrPort) (openers int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.hops == nil {
+		w.hops = make(map[netip.Addr]distance)
+	}
+	w.hops[base] = distance{hops, !slices.Contains(w.interfaces, observed)}
+	beyond := false
+	for _, d := range w.hops {
+		switch {
+		case d.hops == 0 || beyond && !d.nat:
+		case openers == 0 || d.hops < openers || d.nat && !beyond:
+			openers, beyond = d.hops, d.nat
+		}
+	}
+	return openers
+}
+
 func (w *where) unobserve(base netip.Addr) (moved bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	delete(w.hops, base)
 	_, moved = w.observed[base]
 	delete(w.observed, base)
 	return moved

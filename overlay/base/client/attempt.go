@@ -94,6 +94,10 @@ func (a *attempt) send(now time.Time) {
 	}
 }
 
+// notTaken is what it means that a Base shows itself and does not register this node.
+const notTaken = "it answers and does not register this node: it may not be let in there, the Base may be full, or another host runs with this " +
+	"identity (a copied disk image)"
+
 // tick tries again or gives up.
 func (a *attempt) tick(now time.Time) {
 	if now.Before(a.next) {
@@ -102,6 +106,9 @@ func (a *attempt) tick(now time.Time) {
 	switch {
 	case a.stage == dialing:
 		a.fail(now, "the TCP connection was not made in time")
+	case a.stage == registering && (a.dial != 0 || a.tries >= a.limit):
+		a.b.complain(now, notTaken)
+		a.fail(now, notTaken)
 	case a.dial != 0:
 		a.fail(now, "no answer over TCP: another server may listen there, or a proxy keeps the connection to itself")
 	case a.tries < a.limit:

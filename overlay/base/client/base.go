@@ -75,8 +75,9 @@ type base struct {
 	round     time.Time // the try to register began; zero = none
 	udpTried  bool      // in this round
 	tcpTried  bool
-	preferTCP bool // UDP is known not to work: no waiting for it
-	renewing  bool // there is a registration, and it is made anew
+	preferTCP bool        // UDP is known not to work: no waiting for it
+	forgets   []time.Time // when the Base forgot this node lately
+	renewing  bool        // there is a registration, and it is made anew
 	renewedAt time.Time
 	udpAgain  time.Time // while on TCP
 }
@@ -393,8 +394,27 @@ func (b *base) unknown(now time.Time, u wire.Unknown) {
 	r.verify(now, unknownWithin)
 	if r.said(u.Echo) {
 		r.forgotten = true
+		b.forgot(now)
 		b.renew(now)
 	}
+}
+
+// A Base that is started again forgets its clients once; one that forgets this node so many times in so short a while has another with its identity.
+const (
+	forgetsMany = 4
+	forgetsIn   = 10 * time.Minute
+)
+
+// forgot counts how often the Base forgot this node.
+func (b *base) forgot(now time.Time) {
+	b.forgets = slices.DeleteFunc(b.forgets, func(at time.Time) bool { return now.Sub(at) > forgetsIn })
+	b.forgets = append(b.forgets, now)
+	if len(b.forgets) < forgetsMany {
+		return
+	}
+	b.forgets = nil
+	b.complain(now, "it was told of another host with this identity, again and again: probably a copied disk image")
+	b.m.do(action{kind: actEvent, event: Event{Type: IdentityInUse, Base: b.server.Address}})
 }
 
 // linksChanged reacts to a change of this host's addresses or routes.

@@ -76,6 +76,8 @@ const (
 	PeerGone
 	// ObservedChanged: Base sees us from another endpoint than before, or at another distance.
 	ObservedChanged
+	// IdentityInUse: Base forgets this node again and again, because another host registers with its identity.
+	IdentityInUse
 	// FilterProbe: an answer to Client.FilterTest arrived, from another port of the Base.
 	FilterProbe
 )
