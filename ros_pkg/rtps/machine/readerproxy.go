@@ -7,6 +7,11 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
 )
 
+// meeting is for how long a volatile reader has to show that it knows the writer, before it gets samples all the same.
+// Cyclone DDS drops what comes before it has matched the writer, and skips all that the first heartbeat it sees names:
+// so nothing is sent, and nothing named, before it has answered an empty heartbeat.
+const meeting = 2 * time.Second
+
 // maxResends is how many samples and parts of samples that a reader asked for may wait to be sent.
 const maxResends = 512
 
@@ -41,6 +46,9 @@ type readerProxy struct {
 	fragHBCount uint32
 	pace        pace
 	gaps        []gapRange
+
+	unmet     bool      // has not answered the first heartbeat
+	matchedAt time.Time // since then
 }
 
 // resend is a sample, or fragments of it, to be sent again.
@@ -111,6 +119,17 @@ func (p *readerProxy) push(now time.Time) {
 	m, h := p.w.m, &p.w.history
 	if p.next > h.last && len(p.resends) == 0 {
 		return
+	}
+	if p.unmet {
+		if now.Sub(p.matchedAt) < meeting {
+			if p.heartbeat.index == 0 {
+				p.tell(now, false)
+				p.interval = p.patience()
+				m.set(&p.heartbeat, now.Add(p.interval))
+			}
+			return
+		}
+		p.unmet = false
 	}
 	b := m.message(p.remote.info.Prefix)
 	left := p.pace.fill(now)
@@ -345,6 +364,16 @@ func (p *readerProxy) repeat(now time.Time, b *wire.Builder, r *resend, left *in
 
 // beat asks the reader again for what it has.
 func (p *readerProxy) beat(now time.Time) {
+	if p.unmet {
+		if now.Sub(p.matchedAt) >= meeting {
+			p.push(now)
+			return
+		}
+		p.tell(now, false)
+		p.interval = min(2*p.interval, heartbeatMost)
+		p.w.m.set(&p.heartbeat, now.Add(p.interval))
+		return
+	}
 	if p.acked >= p.next && p.skip == 0 {
 		p.owing = time.Time{}
 		return
@@ -432,6 +461,15 @@ func (p *readerProxy) onAckNack(now time.Time, a *wire.AckNack) {
 	}
 	p.interval = min(p.interval, p.patience())
 	wanted := p.want(now, &a.Set)
+	if p.unmet {
+		// An unasked one, with which a reader only introduces itself, is empty at 1 and not final.
+		if p.unmet = !a.Final && a.Set.Base == 1 && a.Set.NumBits == 0; p.unmet {
+			p.tell(now, false)
+		} else {
+			p.push(now)
+		}
+		return
+	}
 	if len(p.resends) > 0 {
 		p.push(now)
 	} else if !a.Final && !wanted {

@@ -271,6 +271,8 @@ func (w *Writer) match(now time.Time, r *remote, e *remoteEndpoint) {
 		p.from = w.history.first
 	}
 	p.next, p.acked = p.from, p.from
+	p.unmet = p.reliable && !w.builtin && e.endpoint.QoS.Durability < TransientLocal
+	p.matchedAt = now
 	w.proxies = append(w.proxies, p)
 	w.byGUID[e.endpoint.GUID] = p
 	w.m.matched(w.config.Matched, e.endpoint, true)
