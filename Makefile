@@ -3,7 +3,7 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/hnet-robotics/hnet_bridge/overlay/api.version=$(VERSION)
 RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock \
-           ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/... ./ros_pkg/cdr
+           ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/... ./ros_pkg/cdr ./ros_pkg/hnet/... ./ros_pkg/rtps/machine
 
 .PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench lint deps clean
 

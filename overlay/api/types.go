@@ -171,6 +171,7 @@ const (
 	EventPeerRemoved EventType = "peer_removed" // a peer is gone from the list
 	EventPeerState   EventType = "peer_state"   // its state changed
 	EventPeerPath    EventType = "peer_path"    // its path or endpoint changed
+	EventPeerRefused EventType = "peer_refused" // a node that may not talk asked for contact; Peer has its address and endpoint alone
 	EventWhitelist   EventType = "whitelist"    // the whitelist changed
 	EventHosts       EventType = "hosts"        // the names changed
 	EventBase        EventType = "base"         // a Base's state changed

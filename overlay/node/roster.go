@@ -139,6 +139,8 @@ func (n *Node) look(now time.Time, peer netip.Addr, l letter) {
 	if l.news&refused != 0 && !listed && n.roster.refusals.news(now, peer) {
 		n.log.Info("a node that is not on the whitelist asked for contact", "address", peer, "endpoint", l.from,
 			"fix", fmt.Sprintf("if it is yours: hnet whitelist add %s", peer))
+		n.hub.Publish(api.Event{Time: now, Type: api.EventPeerRefused, Detail: "it is not on the whitelist",
+			Peer: &api.Peer{Address: peer, State: api.Idle, Path: api.PathNone, Endpoint: l.from}})
 	}
 	if !listed && !present {
 		n.gone(now, peer)

@@ -10,7 +10,7 @@ import (
 )
 
 // eventRefused tells of a stranger who asked for contact: the peer has the address, and where it asked from.
-const eventRefused api.EventType = "peer_refused"
+const eventRefused = api.EventPeerRefused
 
 // Tracker finds out what happened to peers, from the daemon's events and from its lists of peers: those also tell what happened while nobody
 // listened. It holds as many peers as the daemon lists. It is for one goroutine.

@@ -107,7 +107,7 @@ func (b *Buffer) Locate(now time.Time, frame, in string) (geometry_msgs.Point, b
 	if !finite(p) {
 		return geometry_msgs.Point{}, false
 	}
-	return geometry_msgs.Point{X: p.X, Y: p.Y, Z: p.Z}, true
+	return geometry_msgs.Point(p), true
 }
 
 // up is the way from a frame to the root of its tree. It is false if there is none, since frames are in a circle.
