@@ -19,6 +19,8 @@ const (
 	port = 7345
 	// datagramLen is the payload in bytes: a small sensor message.
 	datagramLen = 100
+	// writeTimeout bounds a write that blocks, which one to a device that takes nothing does not.
+	writeTimeout = time.Second
 )
 
 // End is where one half of a stream begins and the other ends.
@@ -98,8 +100,8 @@ func (w *way) send(ctx context.Context, c *net.UDPConn, to netip.Addr, interval 
 		binary.BigEndian.PutUint32(b, uint32(len(w.sent)))
 		w.sent = append(w.sent, now)
 		w.mu.Unlock()
-		// What cannot be sent is lost, as it is for any program. It must not hold up the next.
-		_ = c.SetWriteDeadline(now.Add(interval))
+		// What cannot be sent is lost, as it is for any program. The deadline is long, lest a busy machine lets it pass before the datagram was tried.
+		_ = c.SetWriteDeadline(now.Add(writeTimeout))
 		_, _ = c.WriteToUDPAddrPort(b, netip.AddrPortFrom(to, port))
 	}
 }
