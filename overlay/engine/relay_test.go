@@ -188,3 +188,25 @@ func TestWithdrawnRelayIsLeftAtOnce(t *testing.T) {
 		}
 	})
 }
+
+// Without any way left, packets wait for the next one, for as long as lanes keep them.
+func TestPacketsWaitForTheNextRelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, a, b := strangers(t)
+		ab, ba := relayed(a, b, "203.0.113.1:5582")
+		meet(a, b, false, [2]*simRelay{ab, ba})
+		chatLoses(a, b, 2*time.Second)
+		ab.dead.Store(true)
+		meet(a, b, false)
+		for i := range uint32(3) {
+			a.send(udpPacket(a.id.Address(), b.id.Address(), i, 200))
+			time.Sleep(100 * time.Millisecond)
+		}
+		ab2, ba2 := relayed(a, b, "203.0.113.2:5582")
+		meet(a, b, false, [2]*simRelay{ab2, ba2})
+		time.Sleep(time.Second)
+		if got := len(b.received()); got != 3 {
+			t.Errorf("%d of 3 packets arrived", got)
+		}
+	})
+}

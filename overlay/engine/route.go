@@ -167,7 +167,13 @@ func (p *peer) choose(e *Engine) (news bool) {
 	k, kind, mtu, ok := p.routes.machine.Best()
 	p.routes.silent = p.routes.machine.Silent()
 	if !ok {
-		return false // the last path stays: nothing better is known
+		if p.path.relayed() {
+			p.path = Path{} // withdrawn: what is sealed for it would be lost, and what waits may find another
+		}
+		return false // a direct one stays: nothing better is known
+	}
+	if !p.path.valid() && !p.lanes.empty() {
+		p.resume = time.Now()
 	}
 	if p.path.valid() && p.path.key() == k {
 		news = p.path.MTU != mtu

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/cdr"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/ros/names"
@@ -47,7 +48,7 @@ func (c *Client[Req, Resp]) Name() string { return c.c.name }
 
 // Available reports whether there is a server.
 func (c *Client[Req, Resp]) Available() bool {
-	fast, cyclone := c.c.servers()
+	fast, cyclone := c.c.servers(false)
 	return len(fast)+len(cyclone) > 0
 }
 
@@ -156,10 +157,27 @@ func (c *client) matched(p *peers, e rtps.Endpoint, matched bool) {
 	}
 }
 
-// servers returns the request readers of the participants that can answer, by dialect.
-func (c *client) servers() (fastOnes, cycloneOnes []wire.GUID) {
+// servers returns the request readers of the participants that can answer, by dialect; if sure, only of those that are known to know where to send the
+// answer.
+func (c *client) servers(sure bool) (fastOnes, cycloneOnes []wire.GUID) {
+	c.mu.Lock()
+	h, ok := c.r.(hearer)
+	c.mu.Unlock()
+	sure = sure && ok
 	answer := map[wire.GuidPrefix]bool{}
-	c.replies.each(func(e *rtps.Endpoint) bool { answer[e.GUID.Prefix] = true; return true })
+	var ask []wire.GUID
+	c.replies.each(func(e *rtps.Endpoint) bool {
+		// A Fast DDS writer is silent until it has something to say, for some seconds at worst.
+		if sure && dialectOf(e) == cyclone {
+			ask = append(ask, e.GUID)
+		} else {
+			answer[e.GUID.Prefix] = true
+		}
+		return true
+	})
+	for _, g := range ask {
+		answer[g.Prefix] = answer[g.Prefix] || h.Heard(g)
+	}
 	c.requests.each(func(e *rtps.Endpoint) bool {
 		switch {
 		case !answer[e.GUID.Prefix]:
@@ -173,7 +191,17 @@ func (c *client) servers() (fastOnes, cycloneOnes []wire.GUID) {
 	return fastOnes, cycloneOnes
 }
 
+// A server that has not heard of the client's reader would answer into the void: a Cyclone DDS server did so at one of four first calls. It is given settle to
+// hear of it, and looked at every settleStep.
+const (
+	settle     = time.Second
+	settleStep = 5 * time.Millisecond
+)
+
+// wait waits for servers.
 func (c *client) wait(ctx context.Context) (fastOnes, cycloneOnes []wire.GUID, err error) {
+	var since time.Time
+	var again <-chan time.Time
 	for {
 		c.mu.Lock()
 		if c.changed == nil {
@@ -181,11 +209,22 @@ func (c *client) wait(ctx context.Context) (fastOnes, cycloneOnes []wire.GUID, e
 		}
 		changed := c.changed
 		c.mu.Unlock()
-		if fastOnes, cycloneOnes = c.servers(); len(fastOnes)+len(cycloneOnes) > 0 {
+		if fastOnes, cycloneOnes = c.servers(true); len(fastOnes)+len(cycloneOnes) > 0 {
 			return fastOnes, cycloneOnes, nil
+		}
+		again = nil
+		if fastOnes, cycloneOnes = c.servers(false); len(fastOnes)+len(cycloneOnes) > 0 {
+			if since.IsZero() {
+				since = time.Now()
+			}
+			if time.Since(since) >= settle {
+				return fastOnes, cycloneOnes, nil
+			}
+			again = time.After(settleStep)
 		}
 		select {
 		case <-changed:
+		case <-again:
 		case <-ctx.Done():
 			return nil, nil, fmt.Errorf("there is no server: %w", ctx.Err())
 		case <-c.closing:
@@ -229,7 +268,12 @@ func (c *client) call(ctx context.Context, payload []byte) ([]byte, error) {
 	select {
 	case reply, ok := <-call.reply:
 		if !ok {
-			return nil, ErrServerGone
+			select {
+			case <-c.closing: // which makes the servers go, too
+				return nil, ErrClosed
+			default:
+				return nil, ErrServerGone
+			}
 		}
 		return reply, nil
 	case <-ctx.Done():

@@ -32,6 +32,10 @@ type reader interface {
 	Close() error
 }
 
+// hearer is a reader that can tell whether a matched writer has answered it, and so knows it. Discovery goes both ways by itself: for a moment one side may
+// know of a match, and the other not yet.
+type hearer interface{ Heard(writer wire.GUID) bool }
+
 // participant makes an rtps.Participant a domain.
 type participant struct{ *rtps.Participant }
 

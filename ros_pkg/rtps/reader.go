@@ -44,3 +44,10 @@ func (r *Reader) Close() error {
 	r.p.do(func(now time.Time) { r.r.Close(now) })
 	return nil
 }
+
+// Heard reports whether a matched writer knows this reader by now; see the machine's method of that name.
+func (r *Reader) Heard(writer wire.GUID) bool {
+	r.p.mu.Lock()
+	defer r.p.mu.Unlock()
+	return r.r.Heard(writer)
+}

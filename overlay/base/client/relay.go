@@ -50,6 +50,9 @@ func (r *Relay) Headroom() int { return wire.RelayHeaderLen }
 
 // Refuse tells when to ask again if the Base, or the connection to it, does not take bytes more now.
 func (r *Relay) Refuse(now time.Time, bytes int) (until time.Time, refused bool) {
+	if r.withdrawn.Load() {
+		return time.Time{}, false // Send says what is the matter
+	}
 	if s := r.way.stream; s != nil && s.waiting() > maxWaiting {
 		return now.Add(tcpRefuse), true
 	}

@@ -117,3 +117,10 @@ func (r *Reader) unmatch(p *writerProxy, quiet bool) {
 		m.matched(r.config.Matched, p.endpoint, false)
 	}
 }
+
+// Heard reports whether a matched writer has answered the reader, and so knows it: what is asked of it before may be answered to nobody. Best-effort
+// writers and those of this participant always have.
+func (r *Reader) Heard(g wire.GUID) bool {
+	p := r.proxies[g]
+	return p == nil || !p.reliable || p.known
+}
