@@ -57,7 +57,17 @@ func Warnings(f Findings) (list []health.Warning) {
 	add(ClockWrong, "", (*report).clock)
 	add(DDSProfile, "", (*report).dds)
 	if f.Peer != nil {
-		add(PathMTU, f.Peer.Address.String(), (*report).mtu)
+		list = append(list, PeerWarnings(f)...)
 	}
 	return list
+}
+
+// PeerWarnings are those of [Warnings] that are about f.Peer alone, which must not be nil.
+func PeerWarnings(f Findings) []health.Warning {
+	r := &report{f: &f}
+	r.mtu()
+	if l := r.worst(); l != nil {
+		return []health.Warning{{Code: PathMTU, Subject: f.Peer.Address.String(), Text: l.cause, Fix: l.fix}}
+	}
+	return nil
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
+	"github.com/hnet-robotics/hnet_bridge/overlay/doctor"
 	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
 	"github.com/hnet-robotics/hnet_bridge/overlay/health"
 	"github.com/hnet-robotics/hnet_bridge/overlay/hostnames"
@@ -513,5 +514,26 @@ func TestRuns(t *testing.T) {
 	r.forget(peer)
 	if len(r.last) != 1 || !r.changed(peer, one) {
 		t.Error("a peer that is gone is remembered")
+	}
+}
+
+// What holds for three checks in a row is warned of, and no longer when it has ended.
+func TestSelfCheck(t *testing.T) {
+	n := openNode(t, func(c *config.Config) {
+		c.Bases = []config.Base{{Host: "192.0.2.1", Address: robot, UDP: 5582}}
+	})
+	now := time.Now()
+	var held map[health.Warning]int
+	for range checkHolds {
+		held = n.checkSelf(now, held)
+	}
+	if len(held) != 0 {
+		t.Errorf("an untried Base is held against the network: %v", held)
+	}
+	w := health.Warning{Code: doctor.PathMTU, Subject: robot.String()}
+	n.warnings.Raise(health.Warning{Code: w.Code, Subject: w.Subject, Text: "small", Fix: "none"})
+	n.checkSelf(now, map[health.Warning]int{w: checkHolds})
+	if got := n.warnings.List(); len(got) != 0 {
+		t.Errorf("still warned of: %v", got)
 	}
 }

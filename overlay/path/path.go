@@ -127,6 +127,7 @@ type Status struct {
 	// Loss is the share of the last 32 probes (fewer at first) that brought no answer within lossAfter, 0 to 1.
 	Loss      float64
 	LossKnown bool
-	// MTU is the largest IP packet in bytes known to arrive, 0 if unknown.
-	MTU int
+	// MTU is the largest IP packet in bytes known to arrive, 0 if unknown; Searched says that larger ones were tried.
+	MTU      int
+	Searched bool
 }

@@ -126,7 +126,7 @@ func (tr *track) cost() float64 {
 func (tr *track) status(selected bool) Status {
 	s := Status{
 		Key: tr.key, Kind: tr.kind, State: tr.state, Selected: selected, RTT: tr.rtt(), Jitter: time.Duration(tr.jitter) * time.Microsecond,
-		Loss: tr.loss(), LossKnown: tr.count > 0, MTU: int(tr.mtu),
+		Loss: tr.loss(), LossKnown: tr.count > 0, MTU: int(tr.mtu), Searched: tr.is(searched),
 	}
 	if s.State == Alive && tr.late > 0 {
 		s.State = Doubtful
