@@ -2,6 +2,7 @@
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/hnet-robotics/hnet_bridge/overlay/api.version=$(VERSION)
+UNITS   := ./cmd/... ./config/... ./dds/... ./examples/... ./overlay/... ./ros_pkg/...
 RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock \
            ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/... ./ros_pkg/cdr ./ros_pkg/hnet/... ./ros_pkg/rtps/machine ./ros_pkg/ros/...
 
@@ -16,15 +17,16 @@ build:
 # Every test: units, simulated networks, network namespaces, real Cyclone DDS and Fast DDS. Under ten minutes.
 test: deps
 	$(MAKE) lint
-	HNET_LAB=$(if $(CI),required,) $(GO) test -p 1 ./...
+	HNET_LAB=$(if $(CI),required,) $(GO) test -p 2 $(UNITS)
+	HNET_LAB=$(if $(CI),required,) $(GO) test -p 1 ./test/...
 	$(MAKE) race
 
 # What needs neither rights nor packages.
 unit:
-	$(GO) test ./overlay/... ./dds/... ./ros_pkg/... ./cmd/...
+	$(GO) test $(UNITS)
 
 race:
-	HNET_LAB=$(if $(CI),required,) $(GO) test -p 1 -race -short $(RACE)
+	HNET_LAB=$(if $(CI),required,) $(GO) test -p 2 -race -short $(RACE)
 
 # Each fuzz target for FUZZTIME.
 FUZZTIME ?= 30s
