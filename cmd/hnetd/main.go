@@ -78,6 +78,11 @@ func serve(paths config.Paths) error {
 		return err
 	}
 	go watchdog(ctx, log, n)
+	if cfg.DDS.Enabled {
+		running, end := context.WithCancel(ctx)
+		defer end()
+		go relayDiscovery(running, log, cfg, n)
+	}
 	return n.Run(ctx)
 }
 

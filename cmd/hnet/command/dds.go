@@ -47,7 +47,8 @@ func profileParams(ctx context.Context, c *api.Client) (p profile.Params, err er
 }
 
 func (a *app) ddsProfile(format, short string, write func(profile.Params) ([]byte, error)) *cobra.Command {
-	return &cobra.Command{
+	relay := false
+	cmd := &cobra.Command{
 		Use:   format,
 		Short: short,
 		Args:  exactly(),
@@ -56,6 +57,9 @@ func (a *app) ddsProfile(format, short string, write func(profile.Params) ([]byt
 			if err != nil {
 				return err
 			}
+			if p.Relay = relay; relay {
+				p.Peers = nil
+			}
 			text, err := write(p)
 			if err != nil {
 				return err
@@ -63,4 +67,6 @@ func (a *app) ddsProfile(format, short string, write func(profile.Params) ([]byt
 			return a.show(map[string]string{"format": format, "profile": string(text)}, func() string { return string(text) })
 		}),
 	}
+	cmd.Flags().BoolVar(&relay, "relay", false, "name hnetd alone, which makes all whitelisted hosts' programs known: no new profile when a robot joins")
+	return cmd
 }

@@ -62,7 +62,7 @@ func (a *app) ddsCheck(ctx context.Context, c *api.Client) (check api.Check, cau
 // checkProfile checks a profile given by a path, by a file: URL, or as Cyclone DDS allows by itself.
 func checkProfile(value string, p profile.Params) *profile.Problem {
 	if strings.HasPrefix(strings.TrimSpace(value), "<") {
-		return profile.Check([]byte(value), p)
+		return checkText([]byte(value), p)
 	}
 	path := value
 	if u, err := url.Parse(value); err == nil && u.Scheme == "file" {
@@ -82,5 +82,18 @@ func checkProfile(value string, p profile.Params) *profile.Problem {
 			break
 		}
 	}
-	return profile.Check(text[:n], p)
+	return checkText(text[:n], p)
+}
+
+// checkText accepts a profile that names all peers, and one that leaves them to hnetd.
+func checkText(text []byte, p profile.Params) *profile.Problem {
+	problem := profile.Check(text, p)
+	if problem == nil {
+		return nil
+	}
+	p.Relay = true
+	if profile.Check(text, p) == nil {
+		return nil
+	}
+	return problem
 }
