@@ -39,9 +39,9 @@ func discoveryPeers(ctx context.Context, n *node.Node) (list []spdp.Peer) {
 		return nil
 	}
 	for _, p := range peers {
-		up := p.State == api.Connected || p.State == api.Idle // what is sent to an idle peer wakes it
+		up := p.State == api.Connected || p.State == api.Idle
 		if p.Whitelisted || !w.Enabled && up {
-			list = append(list, spdp.Peer{Address: p.Address, Connected: up})
+			list = append(list, spdp.Peer{Address: p.Address, Connected: up, Idle: p.State == api.Idle})
 		}
 	}
 	return list

@@ -44,7 +44,7 @@ func FuzzMachine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, remote, local []byte) {
 		now := time.Unix(1e9, 0)
 		m := New(now, Options{Address: own, Run: 1, Probe: wire.GuidPrefix{1, 0x68}})
-		m.SetPeers(now, []Peer{{other, true}})
+		m.SetPeers(now, []Peer{{Address: other, Connected: true}})
 		d := data(enemyPrefix(9), own)
 		m.Local(now, netip.AddrPortFrom(own, 7410), spdpMessage(enemyPrefix(9), 1, d.Append(nil)))
 		m.Local(now, netip.AddrPortFrom(own, 7412), local)

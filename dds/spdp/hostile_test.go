@@ -24,7 +24,7 @@ func newAttack(t *testing.T) *attack {
 	w := newWorld(t, 2)
 	a := &attack{world: w, victim: w.hosts[0], honest: w.hosts[1], enemy: overlayAddr(666)}
 	w.whitelist()
-	a.victim.peers = append(a.victim.peers, Peer{a.enemy, true})
+	a.victim.peers = append(a.victim.peers, Peer{Address: a.enemy, Connected: true})
 	for _, h := range w.hosts {
 		h.start()
 		a.list = append(a.list, h.program(0))
@@ -235,7 +235,7 @@ func TestManyPeers(t *testing.T) {
 	w := newWorld(t, 1)
 	h := w.hosts[0]
 	for i := range 30 {
-		h.peers = append(h.peers, Peer{overlayAddr(1000 + i), true})
+		h.peers = append(h.peers, Peer{Address: overlayAddr(1000 + i), Connected: true})
 	}
 	h.start()
 	h.program(0)

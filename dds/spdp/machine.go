@@ -65,6 +65,8 @@ type Peer struct {
 	// Connected says that there is a path. To others nothing is sent, but what is known of them stays until its lease
 	// ends, as the participants themselves take it.
 	Connected bool
+	// Idle says that there is no session with it at the moment; it may be connected all the same, since what is sent to it begins one.
+	Idle bool
 }
 
 // Socket is a UDP socket of this host that is bound at the overlay address or at all.

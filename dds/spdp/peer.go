@@ -20,6 +20,7 @@ type peer struct {
 	digested     time.Time
 	participants map[wire.GuidPrefix]*remote
 
+	quiet     bool      // idle, and there was nobody to tell it of
 	due       time.Time // of the next digest to it
 	haste     int
 	sent      time.Time
@@ -80,9 +81,12 @@ func (m *Machine) SetPeers(now time.Time, list []Peer) {
 			m.peers[l.Address] = p
 		}
 		p.listed = true
-		if l.Connected && !p.connected {
+		// An idle peer is not woken to be told that there is nobody: whoever listens would learn that it is on the whitelist.
+		quiet := l.Idle && len(m.locals) == 0
+		if l.Connected && !quiet && (!p.connected || p.quiet) {
 			p.due, p.haste = now, 0
 		}
+		p.quiet = quiet
 		if p.connected = l.Connected; !p.connected {
 			m.forgetWaiting(p)
 		}

@@ -117,7 +117,7 @@ func (w *world) whitelist() {
 		h.peers = nil
 		for _, other := range w.hosts {
 			if other != h {
-				h.peers = append(h.peers, Peer{other.addr, true})
+				h.peers = append(h.peers, Peer{Address: other.addr, Connected: true})
 			}
 		}
 		if h.m != nil {

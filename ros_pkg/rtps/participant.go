@@ -29,7 +29,7 @@ type Config struct {
 	Multicast   bool         // announce to the groups
 
 	Log        *slog.Logger // nil = slog.Default
-	MaxMessage int          // longest UDP payload to other hosts, in bytes; 0 means 1,400
+	MaxMessage int          // longest UDP payload to other hosts, in bytes; 0 means 1,200: Fast DDS with our profile cuts off what is longer
 	MaxSample  int          // longest sample read or written, in bytes; 0 means 64 MiB
 	Lease      time.Duration
 	Limits     Limits

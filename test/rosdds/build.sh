@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the programs cyclone and fastdds into the given folder, if they are not there already from the same sources:
+# Builds the programs cyclone and fastdds, raw_cyclone and raw_fastdds into the given folder, if they are not there already from the same sources:
 #   test/rosdds/build.sh FOLDER
-# Exits 0 when both are there, 3 with one line when a Debian package is missing, 2 on wrong usage, 1 on anything else.
+# Exits 0 when all are there, 3 with one line when a Debian package is missing, 2 on wrong usage, 1 on anything else.
 set -eu
 
 if [ $# -ne 1 ]; then
@@ -34,11 +34,16 @@ flock 9
 
 cd "$src"
 stamp=$({
-	cat ../build.sh rosdds.idl peer.h peer.c cyclone.c fastdds.cpp
+	cat ../build.sh *.idl *.h *.c *.cpp
 	gcc --version
 	dpkg-query -W cyclonedds-dev libfastrtps-dev 2>&1 || true
 } | sha256sum)
-if [ -x "$out/cyclone" ] && [ -x "$out/fastdds" ] && [ "$(cat "$out/.stamp" 2>/dev/null)" = "$stamp" ]; then
+programs="cyclone fastdds raw_cyclone raw_fastdds"
+there=yes
+for program in $programs; do
+	[ -x "$out/$program" ] || there=
+done
+if [ "$there" ] && [ "$(cat "$out/.stamp" 2>/dev/null)" = "$stamp" ]; then
 	exit 0
 fi
 
@@ -49,5 +54,11 @@ idlc -x final -o "$tmp" rosdds.idl
 gcc -std=c11 -D_GNU_SOURCE -O2 $warn -c -o "$tmp/peer.o" peer.c
 gcc -std=c11 -D_GNU_SOURCE -O2 $warn -I"$tmp" -o "$tmp/cyclone" cyclone.c "$tmp/rosdds.c" "$tmp/peer.o" -lddsc -lpthread -lm
 g++ -std=c++14 -O1 -Wall -Wextra -o "$tmp/fastdds" fastdds.cpp "$tmp/peer.o" -lfastrtps -lpthread -lm
-mv "$tmp/cyclone" "$tmp/fastdds" "$out/"
+idlc -t -x final -o "$tmp" hnet.idl # without XTypes' description of types, as ROS 2 has it
+gcc -std=c11 -D_GNU_SOURCE -O2 $warn -c -o "$tmp/raw.o" raw.c
+gcc -std=gnu11 -O2 $warn -I"$tmp" -o "$tmp/raw_cyclone" raw_cyclone.c "$tmp/hnet.c" "$tmp/raw.o" -lddsc -lpthread -lm
+g++ -std=c++14 -O1 -Wall -Wextra -o "$tmp/raw_fastdds" raw_fastdds.cpp "$tmp/raw.o" -lfastrtps -lpthread -lm
+for program in $programs; do
+	mv "$tmp/$program" "$out/"
+done
 echo "$stamp" >"$out/.stamp"

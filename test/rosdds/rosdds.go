@@ -101,6 +101,20 @@ const (
 // with HNET_LAB=required.
 func Start(t lab.TB, h *lab.Host, v Vendor, args ...string) *lab.Process {
 	t.Helper()
+	return start(t, h, v, string(v), args)
+}
+
+// StartRaw starts a vendor's program that shows payloads, see peers/raw.c. Go has none.
+func StartRaw(t lab.TB, h *lab.Host, v Vendor, args ...string) *lab.Process {
+	t.Helper()
+	if v == Go {
+		t.Fatalf("there is no raw program of Go")
+	}
+	return start(t, h, v, "raw_"+string(v), args)
+}
+
+func start(t lab.TB, h *lab.Host, v Vendor, name string, args []string) *lab.Process {
+	t.Helper()
 	program, err := os.Executable()
 	if v == Go {
 		args = append([]string{goCommand}, args...)
@@ -110,14 +124,18 @@ func Start(t lab.TB, h *lab.Host, v Vendor, args ...string) *lab.Process {
 		if errors.Is(err, ErrMissing) && os.Getenv("HNET_LAB") != "required" {
 			t.Skipf("%v", err)
 		}
-		program = filepath.Join(folder, string(v))
+		program = filepath.Join(folder, name)
 	}
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
 	// A host's own /run: nobody else sees it.
 	profile := h.Path("/run/rosdds.xml")
-	if err := os.WriteFile(profile, []byte(fastProfile), 0o644); err != nil {
+	// Whole or not at all: another program of the host may be about to read it.
+	if err := os.WriteFile(profile+".new", []byte(fastProfile), 0o644); err != nil {
+		t.Fatalf("%v", err)
+	}
+	if err := os.Rename(profile+".new", profile); err != nil {
 		t.Fatalf("%v", err)
 	}
 	cmd := h.Command(context.Background(), program, args...)

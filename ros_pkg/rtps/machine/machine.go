@@ -28,7 +28,7 @@ type Config struct {
 	Multicast   bool // announce to the groups
 	Localhost   bool // loopback only
 
-	MaxMessage int           // longest UDP payload to other hosts, in bytes; 0 means 1,400
+	MaxMessage int           // longest UDP payload to other hosts, in bytes; 0 means 1,200: Fast DDS with our profile cuts off what is longer
 	MaxSample  int           // longest sample, in bytes; 0 means 64 MiB
 	Lease      time.Duration // how long others believe in us unheard; 0 means 20 s
 	Limits     Limits
@@ -129,7 +129,7 @@ type Machine struct {
 // New makes a participant. It is silent until Start.
 func New(config Config) *Machine {
 	if config.MaxMessage <= 0 {
-		config.MaxMessage = 1400
+		config.MaxMessage = 1200
 	}
 	config.MaxMessage = max(config.MaxMessage, 512)
 	if config.MaxSample <= 0 {
