@@ -89,8 +89,13 @@ func (p *writerProxy) knock(now time.Time) {
 		m := p.r.m
 		b := m.message(p.remote.info.Prefix)
 		p.ackCount++
+		// Fast DDS answers base 0 at once, and base 1 with its next heartbeat, after 3 s.
+		base := wire.SequenceNumber(1)
+		if p.remote.info.Vendor == wire.VendorFastDDS {
+			base = 0
+		}
 		b.AckNack(&wire.AckNack{
-			Reader: p.r.guid.Entity, Writer: p.guid().Entity, Set: wire.NewSequenceNumberSet(1), Count: p.ackCount,
+			Reader: p.r.guid.Entity, Writer: p.guid().Entity, Set: wire.NewSequenceNumberSet(base), Count: p.ackCount,
 		})
 		m.counters.AckNacks++
 		m.post(p.to())

@@ -243,7 +243,7 @@ func (b *Builder) HeartbeatFrag(h HeartbeatFrag) {
 
 // AckNack writes an ACKNACK.
 func (b *Builder) AckNack(a *AckNack) {
-	if !a.Set.valid() {
+	if !a.Set.valid() && !a.Set.zero() {
 		b.refuse(IDAckNack, ErrInvalid)
 		return
 	}

@@ -298,14 +298,15 @@ func TestBuilder(t *testing.T) {
 		{&DataFrag{SN: 0, FirstFragment: 1, Fragments: 1, FragmentSize: 4, SampleSize: 8, Payload: make([]byte, 4)}, ErrInvalid},
 		{&Heartbeat{First: 0}, ErrInvalid},
 		{&HeartbeatFrag{SN: 1}, ErrInvalid},
-		{&AckNack{}, ErrInvalid},
+		{&AckNack{}, nil},
+		{&AckNack{Set: SequenceNumberSet{NumBits: 1}}, ErrInvalid},
 		{&AckNack{Set: wide}, ErrInvalid},
 		{&NackFrag{SN: 1}, ErrInvalid},
 		{&Gap{Start: 1}, ErrInvalid},
 	} {
 		b := NewBuilder(nil, testHeader)
 		b.Add(test.s)
-		if !errors.Is(b.Err(), test.err) || !b.Empty() {
+		if !errors.Is(b.Err(), test.err) || b.Empty() != (test.err != nil) {
 			t.Errorf("%v %+v: %v, %d bytes", test.s.ID(), test.s, b.Err(), b.Len())
 		}
 	}

@@ -221,7 +221,7 @@ func (m *MessageReader) parse(id SubmessageID, flags byte, r *in) Submessage {
 		if a.Set.Base == 0 && a.Set.NumBits == 0 {
 			a.Set.Base = 1
 		}
-		r.bad = r.bad || !a.Set.valid()
+		r.bad = r.bad || !a.Set.valid() && !a.Set.zero()
 		return a
 	case IDNackFrag:
 		n := &m.nackFrag

@@ -104,6 +104,10 @@ func (s *SequenceNumberSet) valid() bool {
 	return s.Base >= 1 && s.NumBits <= MaxSetBits && s.Base+SequenceNumber(s.NumBits) > 0
 }
 
+// zero is the empty set at 0, which breaks the rule and asks for nothing but a heartbeat: Fast DDS sends it in its first ACKNACK to a writer, and
+// answers no other at once.
+func (s *SequenceNumberSet) zero() bool { return s.Base == 0 && s.NumBits == 0 }
+
 // String is the form of 8.3.5.5's example: base/count:bits.
 func (s SequenceNumberSet) String() string { return setString(int64(s.Base), s.NumBits, &s.bits) }
 
