@@ -42,6 +42,12 @@ func parseEnvironment(getenv func(string) string) (environment, error) {
 		}
 		e.domain = n
 	}
+	if getenv("ROS_SECURITY_ENABLE") == "true" {
+		if getenv("ROS_SECURITY_STRATEGY") == "Enforce" {
+			return e, errors.New("ROS_SECURITY_STRATEGY is Enforce, and this node has no DDS-Security: unset ROS_SECURITY_ENABLE for it, or leave it out")
+		}
+		e.notes = append(e.notes, "ROS_SECURITY_ENABLE is true, and this node has no DDS-Security: it talks in the clear")
+	}
 	switch s := getenv("ROS_AUTOMATIC_DISCOVERY_RANGE"); strings.ToUpper(s) {
 	case "", "SUBNET", "SYSTEM_DEFAULT":
 	case "LOCALHOST":

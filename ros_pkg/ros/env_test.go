@@ -79,3 +79,13 @@ func TestResolve(t *testing.T) {
 		t.Errorf("%v %v", got, err)
 	}
 }
+
+func TestSecurityIsNotPretended(t *testing.T) {
+	set := func(kv map[string]string) func(string) string { return func(k string) string { return kv[k] } }
+	if _, err := parseEnvironment(set(map[string]string{"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"})); err == nil {
+		t.Error("a node without DDS-Security starts where it is enforced")
+	}
+	if e, err := parseEnvironment(set(map[string]string{"ROS_SECURITY_ENABLE": "true"})); err != nil || len(e.notes) != 1 {
+		t.Errorf("%v, %v", e.notes, err)
+	}
+}
