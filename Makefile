@@ -56,8 +56,12 @@ idle: deps
 relay: deps
 	@$(GO) build -o bin/relay ./test/relay && bin/relay -o docs/relay.md
 
-bench: deps
-	$(GO) test -run '^$$' -bench . -benchmem ./overlay/...
+# Beside wireguard-go and others, interleaved, and the parts alone: docs/performance. 20 minutes; BENCH="-rounds 1 -seconds 2" is quicker.
+BENCH ?=
+bench: build
+	@./test/install-deps.sh lab bench
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -tags hnet_nocipher -o bin/hnetd-nocipher ./cmd/hnetd
+	@$(GO) build -o bin/bench ./test/bench && bin/bench $(BENCH)
 
 lint:
 	@bad=$$(gofmt -l cmd dds examples overlay ros_pkg test); if [ -n "$$bad" ]; then echo "not formatted by gofmt:"; echo "$$bad"; exit 1; fi

@@ -1,13 +1,10 @@
 package wireguard
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/chacha20poly1305"
 )
 
 // Keypair is one session's keys: what a handshake leaves (§5.4.5). Sealing and opening are safe from any goroutine; the window
@@ -33,17 +30,6 @@ func newKeypair(now time.Time, sendKey, receiveKey [32]byte, useAES bool) (*Keyp
 		return nil, err
 	}
 	return k, nil
-}
-
-func newAEAD(key [32]byte, useAES bool) (cipher.AEAD, error) {
-	if !useAES {
-		return chacha20poly1305.New(key[:])
-	}
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
 }
 
 // Cipher names the transport cipher as the configuration spells it.
