@@ -172,32 +172,37 @@ func TestIPv6(t *testing.T) {
 	})
 }
 
-// TestAddressChanges gives a host another address while it publishes: its reader goes on receiving.
+// TestAddressChanges gives a host another address while it publishes, or receives: samples go on.
 func TestAddressChanges(t *testing.T) {
-	for _, vendor := range []string{"go", "cyclone"} {
-		t.Run(vendor, func(t *testing.T) {
-			l := lab.New(t)
-			a, b := l.Host("a"), l.Host("b")
-			l.LAN(lab.Link{}, a, b, lab.IPv4Only)
-			sub := peerOn(t, b, vendor, "sub", "--count", "0", "--timeout", "0")
-			pub := peerOn(t, a, "go", "pub", "--count", "0", "--rate", "100", "--timeout", "14")
-			sub.WaitLine(`^received a `, patience)
-			old := a.Addr4("lan0")
-			next := old.As4()
-			next[3] += 100
-			a.SetAddr("lan0", netip.PrefixFrom(netip.AddrFrom4(next), 24))
-			time.Sleep(50 * time.Millisecond)
-			before := strings.Count(sub.Output(), "received")
-			lab.Eventually(t, 8*time.Second, "samples from the new address", func() error {
-				if n := strings.Count(sub.Output(), "received"); n < before+100 {
-					return fmt.Errorf("%d samples before, %d now", before, n)
+	for _, vendor := range []string{"go", "cyclone", "fastdds"} {
+		for _, moves := range []string{"pub", "sub"} {
+			t.Run(vendor+"/"+moves, func(t *testing.T) {
+				l := lab.New(t)
+				a, b := l.Host("a"), l.Host("b")
+				l.LAN(lab.Link{}, a, b, lab.IPv4Only)
+				pubVendor, subVendor, pubHost, subHost := "go", vendor, a, b
+				if moves == "sub" {
+					pubVendor, subVendor, pubHost, subHost = vendor, "go", b, a
 				}
-				return nil
+				sub := peerOn(t, subHost, subVendor, "sub", "--count", "0", "--timeout", "0")
+				pub := peerOn(t, pubHost, pubVendor, "pub", "--count", "0", "--rate", "100", "--timeout", "14")
+				sub.WaitLine(`^received `+pubHost.Name()+` `, patience)
+				next := a.Addr4("lan0").As4()
+				next[3] += 100
+				a.SetAddr("lan0", netip.PrefixFrom(netip.AddrFrom4(next), 24))
+				time.Sleep(50 * time.Millisecond)
+				before := strings.Count(sub.Output(), "received")
+				lab.Eventually(t, 8*time.Second, "samples after the change", func() error {
+					if n := strings.Count(sub.Output(), "received"); n < before+100 {
+						return fmt.Errorf("%d samples before, %d now", before, n)
+					}
+					return nil
+				})
+				pub.Signal(unix.SIGTERM)
+				pub.Wait(patience)
+				sub.Stop()
 			})
-			pub.Signal(unix.SIGTERM)
-			pub.Wait(patience)
-			sub.Stop()
-		})
+		}
 	}
 }
 

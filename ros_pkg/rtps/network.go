@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -27,9 +29,9 @@ type network struct {
 	watcher   *netwatch.Watcher
 
 	sending sync.Mutex // keeps the order of datagrams
-	control []byte
-	sockets []*socket  // all
-	out     [2]*socket // by family, IPv6 second: datagrams leave from the port for samples
+	outbox  *outbox
+	sockets []*socket  // for discovery
+	out     [2]*direct // by family, IPv6 second: for samples; all datagrams leave from here
 	groups  [2]*socket
 
 	joined map[membership]bool
@@ -46,7 +48,7 @@ type membership struct {
 func openNetwork(config Config) (*network, error) {
 	n := &network{
 		log: config.Log, multicast: config.Multicast, localhost: config.Interfaces == LocalhostOnly,
-		joined: make(map[membership]bool), warned: make(map[string]bool), control: make([]byte, controlLen),
+		joined: make(map[membership]bool), warned: make(map[string]bool), outbox: new(outbox),
 	}
 	var err error
 	for index := 0; index <= machine.MaxIndex; index++ {
@@ -79,14 +81,13 @@ func (n *network) bind(ports machine.Ports) error {
 		if six && n.localhost {
 			continue
 		}
-		user, err := listen(six, ports.User, n.localhost, false)
+		user, err := openDirect(six, ports.User, n.localhost)
 		if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		n.sockets = append(n.sockets, user)
 		n.out[family(six)] = user
 		meta, err := listen(six, ports.Meta, n.localhost, false)
 		if err != nil {
@@ -119,7 +120,12 @@ func (n *network) close() {
 	for _, s := range n.sockets {
 		s.conn.Close()
 	}
-	n.sockets, n.out, n.groups = nil, [2]*socket{}, [2]*socket{}
+	for _, d := range n.out {
+		if d != nil {
+			d.close()
+		}
+	}
+	n.sockets, n.out, n.groups = nil, [2]*direct{}, [2]*socket{}
 }
 
 // run receives and keeps time until ctx ends.
@@ -141,6 +147,11 @@ func (n *network) run(ctx context.Context, p *Participant) error {
 	for _, s := range n.sockets {
 		all.Go(func() { n.receive(ctx, p, s) })
 	}
+	for _, d := range n.out {
+		if d != nil {
+			all.Go(func() { n.receiveDirect(ctx, p, d) })
+		}
+	}
 	err := n.keepTime(ctx, p, failed)
 	p.do(func(now time.Time) { p.machine.Farewell(now) })
 	cancel()
@@ -148,7 +159,15 @@ func (n *network) run(ctx context.Context, p *Participant) error {
 	for _, s := range n.sockets {
 		s.conn.Close()
 	}
+	for _, d := range n.out {
+		if d != nil {
+			d.stop()
+		}
+	}
 	all.Wait()
+	n.sending.Lock()
+	n.close()
+	n.sending.Unlock()
 	return err
 }
 
@@ -193,6 +212,7 @@ func (n *network) keepTime(ctx context.Context, p *Participant, failed <-chan er
 func (n *network) look(p *Participant) {
 	snapshot := n.watcher.Snapshot()
 	var list []machine.Interface
+	var own []netip.Addr
 	for _, i := range snapshot {
 		if !i.Up {
 			continue
@@ -203,12 +223,14 @@ func (n *network) look(p *Participant) {
 				continue
 			}
 			l.Addrs = append(l.Addrs, a)
+			own = append(own, a.Addr().WithZone(""))
 		}
 		list = append(list, l)
 	}
 	n.join(snapshot)
 	p.mu.Lock()
 	if p.machine.Changed(list) {
+		n.guard(own)
 		before := p.machine.Next()
 		p.machine.SetInterfaces(time.Now(), list)
 		p.finish(before, true)
@@ -285,19 +307,48 @@ func (n *network) receive(ctx context.Context, p *Participant, s *socket) {
 	}
 }
 
-// send sends in order; n.sending is held. What cannot be sent is lost, like much else in a network.
-func (n *network) send(ds []machine.Datagram) {
-	for i := range ds {
-		d := &ds[i]
-		s := n.out[family(d.To.Addr().Is6())]
-		if s == nil {
+// receiveDirect hands datagrams for the port of samples to the machine until the socket is stopped.
+func (n *network) receiveDirect(ctx context.Context, p *Participant, d *direct) {
+	in := newInbox()
+	for {
+		p.calls.room()
+		count, err := d.read(in)
+		if err != nil {
+			if errors.Is(err, os.ErrClosed) || ctx.Err() != nil {
+				return
+			}
+			if !errors.Is(err, syscall.EINTR) {
+				time.Sleep(time.Millisecond) // no memory, perhaps
+			}
 			continue
 		}
-		if err := s.send(d, n.control); err != nil {
-			n.unsent++
-			if n.unsent == 1 && !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.ENETUNREACH) && !errors.Is(err, syscall.EHOSTUNREACH) {
-				n.log.Debug("a datagram could not be sent (told once)", "to", d.To, "error", err)
+		p.mu.Lock()
+		before, now := p.machine.Next(), time.Now()
+		for i := range count {
+			b, a := d.at(in, i)
+			p.machine.HandleDatagram(now, b, a)
+		}
+		p.finish(before, true)
+	}
+}
+
+// send sends in order; n.sending is held. What cannot be sent is lost, like much else in a network.
+func (n *network) send(ds []machine.Datagram) {
+	for len(ds) > 0 {
+		six := ds[0].To.Addr().Is6()
+		count := 1
+		for count < len(ds) && ds[count].To.Addr().Is6() == six {
+			count++
+		}
+		if d := n.out[family(six)]; d != nil {
+			failed, err := d.write(n.outbox, ds[:count])
+			if failed > 0 {
+				if n.unsent == 0 && !gone(err) {
+					n.log.Debug("a datagram could not be sent (told once)", "to", ds[0].To, "error", err)
+				}
+				n.unsent += uint64(failed)
 			}
 		}
+		ds = ds[count:]
 	}
 }

@@ -51,3 +51,10 @@ func (r *Reader) Heard(writer wire.GUID) bool {
 	defer r.p.mu.Unlock()
 	return r.r.Heard(writer)
 }
+
+// Recycle gives the payload of a sample back, which must not be used any more then: a stream of long samples costs no memory for each. Who keeps
+// the payload, or a part of it, does not call it.
+func (p *Participant) Recycle(s *Sample) {
+	p.machine.Recycle(s.Payload)
+	s.Payload = nil
+}

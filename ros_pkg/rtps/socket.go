@@ -22,7 +22,7 @@ const (
 	controlLen = 48 // of the larger, IPv6's
 )
 
-// socket is a UDP socket of one family.
+// socket is a UDP socket of one family for discovery: of one participant, or of a group.
 type socket struct {
 	conn *net.UDPConn
 	port uint16
@@ -147,16 +147,6 @@ func destination(oob []byte, six bool) (netip.Addr, int) {
 		oob = oob[next:]
 	}
 	return netip.Addr{}, 0
-}
-
-// send sends a datagram: one for a group by the interface that it names. control is room of controlLen bytes.
-func (s *socket) send(d *machine.Datagram, control []byte) error {
-	var oob []byte
-	if d.Interface != 0 {
-		oob = by(control, s.six, d.Interface, d.Loopback)
-	}
-	_, _, err := s.conn.WriteMsgUDPAddrPort(d.Payload, oob, d.To)
-	return err
 }
 
 // by writes the control message that names the interface to send by.

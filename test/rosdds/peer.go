@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -30,14 +31,15 @@ const (
 type options struct {
 	mode, name, mapping               string
 	reliable, transientLocal, keepAll bool
-	depth, domain, count, size, match int
+	depth, domain, count, match       int
+	sizes                             []int // of the samples in turns
 	rate, timeout, replyTimeout       float64
 	stay, warm                        bool
 	request, reply, topic             string
 }
 
 func parse(args []string) (o options, err error) {
-	o = options{reliable: true, depth: 10, count: 10, rate: 10, size: 64, match: 1, timeout: 30, replyTimeout: 5, mapping: string(FastDDS)}
+	o = options{reliable: true, depth: 10, count: 10, rate: 10, sizes: []int{64}, match: 1, timeout: 30, replyTimeout: 5, mapping: string(FastDDS)}
 	if len(args) == 0 {
 		return o, errors.New("pub, sub, client or server is missing")
 	}
@@ -56,7 +58,7 @@ func parse(args []string) (o options, err error) {
 		"--warm": func() { o.warm = true },
 	}
 	texts := map[string]*string{"--name": &o.name, "--mapping": &o.mapping}
-	ints := map[string]*int{"--depth": &o.depth, "--domain": &o.domain, "--count": &o.count, "--size": &o.size, "--match": &o.match}
+	ints := map[string]*int{"--depth": &o.depth, "--domain": &o.domain, "--count": &o.count, "--match": &o.match}
 	floats := map[string]*float64{"--rate": &o.rate, "--timeout": &o.timeout, "--reply-timeout": &o.replyTimeout}
 	for i := 1; i < len(args); i++ {
 		if f, ok := flags[args[i]]; ok {
@@ -70,6 +72,15 @@ func parse(args []string) (o options, err error) {
 		i++
 		if p, ok := texts[name]; ok {
 			*p = value
+		} else if name == "--size" {
+			o.sizes = nil
+			for one := range strings.SplitSeq(value, ",") {
+				n, e := strconv.Atoi(one)
+				if e != nil {
+					return o, e
+				}
+				o.sizes = append(o.sizes, n)
+			}
 		} else if p, ok := ints[name]; ok {
 			*p, err = strconv.Atoi(value)
 		} else if p, ok := floats[name]; ok {
@@ -84,6 +95,9 @@ func parse(args []string) (o options, err error) {
 	o.topic, o.request, o.reply = "rt/"+o.name, "rq/"+o.name+"Request", "rr/"+o.name+"Reply"
 	return o, nil
 }
+
+// size is that of sample n, from 1.
+func (o *options) size(n uint64) int { return o.sizes[int((n-1)%uint64(len(o.sizes)))] }
 
 // sample is {uint64 number, uint32 crc, sequence<octet> data} in plain CDR.
 type sample struct {
@@ -369,7 +383,7 @@ func (p *peer) deliver(s rtps.Sample) {
 		p.received++
 		p.event("served %d", m.number)
 		p.serve(s, header, m)
-	case p.o.mode == "client" && p.waiting && m.number == p.last && (m.number == 0 || len(m.data) == p.o.size):
+	case p.o.mode == "client" && p.waiting && m.number == p.last && (m.number == 0 || len(m.data) == p.o.size(m.number)):
 		p.waiting = false
 	case m.number == 0:
 	case p.o.mode == "client" || m.number <= p.last:
@@ -499,7 +513,7 @@ func (p *peer) publish(ctx context.Context) error {
 			p.last = n
 		}
 		p.mu.Unlock()
-		if err := p.write(ctx, makeSample(n, o.size)); err != nil {
+		if err := p.write(ctx, makeSample(n, o.size(n))); err != nil {
 			return err
 		}
 		p.mu.Lock()

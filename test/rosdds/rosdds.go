@@ -131,14 +131,26 @@ func start(t lab.TB, h *lab.Host, v Vendor, name string, args []string) *lab.Pro
 	}
 	// A host's own /run: nobody else sees it.
 	profile := h.Path("/run/rosdds.xml")
-	// Whole or not at all: another program of the host may be about to read it.
-	if err := os.WriteFile(profile+".new", []byte(fastProfile), 0o644); err != nil {
-		t.Fatalf("%v", err)
-	}
-	if err := os.Rename(profile+".new", profile); err != nil {
+	if err := replace(profile, fastProfile); err != nil {
 		t.Fatalf("%v", err)
 	}
 	cmd := h.Command(context.Background(), program, args...)
 	cmd.Env = append(os.Environ(), "CYCLONEDDS_URI="+cycloneProfile, "FASTRTPS_DEFAULT_PROFILES_FILE=/run/rosdds.xml", "FASTDDS_DEFAULT_PROFILES_FILE=/run/rosdds.xml")
 	return h.StartCmd(t, cmd)
+}
+
+// replace writes a file whole or not at all: another program may be about to read it, or another test to write it.
+func replace(path, content string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "rosdds")
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
 }

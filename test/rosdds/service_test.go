@@ -2,6 +2,7 @@ package rosdds
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,40 +29,54 @@ func mapping(client, server Vendor) string {
 	return ""
 }
 
-// warm makes a client's first request not count. A client that knows the server may not be known to it yet, and the first
-// request, or the first answer, can be lost to a volatile reader that has not met the writer: so it is with two Cyclone
-// DDS as well. With HNET_ROSDDS_ALL it counts.
-func warm() string {
-	if all {
-		return ""
-	}
-	return "--warm"
-}
-
-// TestService calls a server of each vendor, with requests and answers of several sizes, over good and bad links.
+// TestService calls a server of each vendor, with requests and answers of several sizes, over good and bad links. The first request counts as well: it is
+// written as soon as the client knows the server, which may not know the client yet.
 func TestService(t *testing.T) {
-	sizes := []int{0, 20_000}
+	count := 20
 	if all {
-		sizes = []int{0, 64, 20_000}
+		count = 100
 	}
-	shares := losses()
-	if !all {
-		shares = shares[:1]
-	}
-	for _, loss := range shares {
+	for _, loss := range losses {
 		t.Run(fmt.Sprintf("loss_%g", loss), func(t *testing.T) {
 			_, a, b := network(t, lab.Link{Loss: loss})
-			for i, pair := range calls() {
-				t.Run(fmt.Sprintf("%s_calls_%s", pair[0], pair[1]), func(t *testing.T) {
-					server := Start(t, b, pair[1], args("server --name s%d", i)...)
-					for _, size := range sizes {
-						client := Start(t, a, pair[0], args("client --name s%d --count 10 --rate 0 --size %d %s %s", i, size, mapping(pair[0], pair[1]), warm())...)
-						want(t, client, 0)
-						client.WaitLine(`^done answered=10 unanswered=0$`, patience)
+			list := calls()
+			if loss > 0.05 {
+				list = append(list, [2]Vendor{FastDDS, FastDDS}) // the measure
+			}
+			var mu sync.Mutex
+			unanswered := make(map[[2]Vendor]int)
+			t.Run("calls", func(t *testing.T) {
+				for i, pair := range list {
+					t.Run(fmt.Sprintf("%s_calls_%s", pair[0], pair[1]), func(t *testing.T) {
+						t.Parallel()
+						server := Start(t, b, pair[1], args("server --name s%d --timeout 0", i)...)
+						server.WaitLine("^ready$", patience)
+						client := Start(t, a, pair[0], args("client --name s%d --count %d --rate 0 --size 0,64,20000 --timeout 50 %s", i, count, mapping(pair[0], pair[1]))...)
+						var answered, not int
+						line := client.WaitLine(`^done `, patience)
+						if n, err := fmt.Sscanf(line, "done answered=%d unanswered=%d", &answered, &not); n != 2 {
+							t.Fatalf("%q: %v", line, err)
+						}
+						client.Wait(patience)
+						server.Signal(unix.SIGTERM)
+						want(t, server, 0)
+						mu.Lock()
+						unanswered[pair] = count - answered
+						mu.Unlock()
+						if loss <= 0.05 && answered != count {
+							t.Errorf("%d of %d requests are answered", answered, count)
+						}
+					})
+				}
+			})
+			if loss > 0.05 {
+				measure := unanswered[[2]Vendor{FastDDS, FastDDS}]
+				t.Logf("without an answer: %v", unanswered)
+				for pair, n := range unanswered {
+					if pair[1] == Go && n > measure {
+						t.Errorf("%v: %d of %d requests have no answer; from a server of Fast DDS %d", pair, n, count, measure)
 					}
-					server.Signal(unix.SIGTERM)
-					want(t, server, 0)
-				})
+				}
 			}
 		})
 	}
@@ -76,7 +91,7 @@ func TestBothVendorsAtOnce(t *testing.T) {
 		vendor Vendor
 		more   string
 	}{{Cyclone, ""}, {FastDDS, ""}, {Go, "--mapping cyclone"}, {Go, ""}} {
-		clients = append(clients, Start(t, a, c.vendor, args("client --count 20 --rate 50 --size 500 --warm %s", c.more)...))
+		clients = append(clients, Start(t, a, c.vendor, args("client --count 20 --rate 50 --size 500 %s", c.more)...))
 	}
 	for _, c := range clients {
 		want(t, c, 0)

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -12,6 +13,7 @@ const (
 	// partLife is how long an incomplete sample is kept without a new fragment. A reliable writer sends it anew.
 	partLife           = 10 * time.Second
 	bestEffortPartLife = 2 * time.Second
+	otherSource        = 20 * time.Millisecond
 	maxParts           = 16 // incomplete samples of one writer to one reader
 	maxNackFrags       = 8  // submessages per answer
 
@@ -31,18 +33,38 @@ type assembly struct {
 	cost     int // bytes accounted for
 	got      int // bytes arrived
 	at       time.Time
-	source   wire.Timestamp
-	related  wire.InlineQoS
+	header   sampleHeader
+	from     netip.AddrPort
 }
 
-// onFragment takes fragments; the sample is returned when it is complete, its payload belonging to the caller.
-func (p *writerProxy) onFragment(now time.Time, d *wire.DataFrag, q wire.InlineQoS, source wire.Timestamp) []byte {
+// sampleHeader is what comes with a sample besides its payload. Of a fragmented one, Cyclone DDS sends it with the first fragment only; so every fragment
+// may bring it.
+type sampleHeader struct {
+	time   wire.Timestamp
+	inline wire.InlineQoS
+}
+
+func (h *sampleHeader) add(time wire.Timestamp, q *wire.InlineQoS) {
+	if h.time == wire.TimeInvalid {
+		h.time = time
+	}
+	if !h.inline.HasRelated && q.HasRelated {
+		h.inline.Related, h.inline.HasRelated = q.Related, true
+	}
+	if !h.inline.HasKeyHash && q.HasKeyHash {
+		h.inline.KeyHash, h.inline.HasKeyHash = q.KeyHash, true
+	}
+	h.inline.Status |= q.Status
+}
+
+// onFragment takes fragments; the sample is returned when it is complete, its payload belonging to the caller, and its header is put where h is.
+func (p *writerProxy) onFragment(now time.Time, d *wire.DataFrag, h *sampleHeader, from netip.AddrPort) []byte {
 	m := p.r.m
 	if !p.wants(d.SN) {
 		return nil
 	}
 	// Fragments of a few bytes would make a sample of more fragments than bytes.
-	if int(d.SampleSize) > m.config.MaxSample || d.FragmentSize < 64 && d.SampleSize > 1<<16 {
+	if uint64(d.SampleSize) > uint64(p.longest()) || d.FragmentSize < 64 && d.SampleSize > 1<<16 {
 		m.refuseFragment("a sample too large, or in pieces too small, is refused", p)
 		return nil
 	}
@@ -51,6 +73,15 @@ func (p *writerProxy) onFragment(now time.Time, d *wire.DataFrag, q wire.InlineQ
 		return nil
 	}
 	a := p.parts[d.SN]
+	if a != nil && a.from != from {
+		// All of a sample comes from one socket: who completes it is taken for its sender. By another way it may be sent again, when the first falls silent.
+		if now.Sub(a.at) < otherSource {
+			m.refuseFragment("fragments of one sample from several sources are refused", p)
+			return nil
+		}
+		p.dropPart(d.SN)
+		a = nil
+	}
 	if a != nil && (a.size != d.SampleSize || a.fragment != d.FragmentSize) {
 		if a.count > 0 && now.Sub(a.at) < time.Second {
 			m.refuseFragment("fragments that do not fit together are refused", p)
@@ -63,7 +94,7 @@ func (p *writerProxy) onFragment(now time.Time, d *wire.DataFrag, q wire.InlineQ
 		if a = p.newPart(now, d); a == nil {
 			return nil
 		}
-		a.source, a.related = source, q
+		a.header.time, a.from = wire.TimeInvalid, from
 	}
 	start := int(d.Offset())
 	end := start + len(d.Payload)
@@ -86,9 +117,11 @@ func (p *writerProxy) onFragment(now time.Time, d *wire.DataFrag, q wire.InlineQ
 	}
 	a.at = now
 	p.fragAt = now
+	a.header.add(h.time, &h.inline)
 	if a.count < d.FragmentCount() {
 		return nil
 	}
+	*h = a.header
 	b := a.buf[:a.size]
 	p.dropPart(d.SN)
 	return b
@@ -150,17 +183,17 @@ func (p *writerProxy) grow(a *assembly, end, more int) bool {
 	if end <= len(a.buf) {
 		return true
 	}
-	n := min(max(end, 2*len(a.buf)), int(a.size))
-	if n > 4*(a.got+more)+freeGrowth {
-		if n = end; n > 4*(a.got+more)+freeGrowth {
-			return false
-		}
+	most := 4*(a.got+more) + freeGrowth
+	if end > most {
+		return false
 	}
+	n := min(int(a.size), max(end, most))
 	if !p.charge(a, n-len(a.buf)) {
 		return false
 	}
-	b := make([]byte, n)
+	b := p.r.m.recycled.get(n)
 	copy(b, a.buf)
+	p.r.m.recycled.put(a.buf)
 	a.buf = b
 	return true
 }

@@ -71,7 +71,7 @@ func FuzzDatagrams(f *testing.F) {
 			b = b[n:]
 			m, l := a.m, &a.m.config.Limits
 			if len(m.participants) > l.Participants || m.endpoints > l.Endpoints || m.reassembly > l.Reassembly || m.held > l.HeldAll ||
-				m.reassembly < 0 || m.held < 0 || len(m.sources) > l.Participants {
+				m.reassembly < 0 || m.held < 0 || len(m.sources) > maxSourceAddrs {
 				t.Fatalf("beyond its bounds: %d participants, %d endpoints, %d and %d bytes", len(m.participants), m.endpoints, m.reassembly, m.held)
 			}
 			for _, list := range m.writerProxies {

@@ -33,6 +33,8 @@ type history struct {
 	last  wire.SequenceNumber // first-1 if there are none
 	bytes int
 	count int // without holes
+
+	spare []byte // a long payload's buffer, for the next one of about that length
 }
 
 func newHistory() history { return history{ring: make([]change, 4), first: 1} }
@@ -63,7 +65,14 @@ func (h *history) push(payload []byte) *change {
 	}
 	h.last++
 	c := h.slot(h.last)
-	*c = change{seq: h.last, there: true, payload: append(c.payload[:0], payload...)}
+	buf := c.payload[:0]
+	if len(payload) > keepBuffer && cap(buf) < len(payload) {
+		if cap(h.spare) >= len(payload) && cap(h.spare) <= 4*len(payload) {
+			buf = h.spare
+		}
+		h.spare = nil
+	}
+	*c = change{seq: h.last, there: true, payload: append(buf, payload...)}
 	h.bytes += len(payload)
 	h.count++
 	return c
@@ -90,7 +99,7 @@ func (h *history) remove(seq wire.SequenceNumber) {
 	h.count--
 	buf := c.payload[:0]
 	if cap(buf) > keepBuffer {
-		buf = nil
+		h.spare, buf = buf, nil
 	}
 	*c = change{seq: seq, payload: buf}
 	for h.first <= h.last && !h.slot(h.first).there {

@@ -66,11 +66,11 @@ func (m *Machine) SetInterfaces(now time.Time, all []Interface) {
 	m.hurry(now)
 }
 
-// reintroduce makes those forget us who would go on sending to an address that we no longer have: Cyclone DDS keeps
-// the locators that it learned first, for good.
+// reintroduce makes those forget us who would go on sending to an address that we no longer have: Cyclone DDS and Fast DDS keep
+// the locators that they learned first, for good.
 func (m *Machine) reintroduce(now time.Time) {
 	for _, r := range m.participants {
-		if r.info.Vendor != wire.VendorCyclone {
+		if r.info.Vendor != wire.VendorCyclone && r.info.Vendor != wire.VendorFastDDS {
 			continue
 		}
 		m.farewell()

@@ -59,11 +59,11 @@ func TestPace(t *testing.T) {
 	w, r := pair(t, s, reliableQoS(), reliableQoS())
 	before := w.node.bytes
 	w.write(0, 4<<20)
-	if n := w.node.bytes - before; n > 64<<10 {
+	if n := w.node.bytes - before; n > int(farPacing.burst)*11/10 {
 		t.Errorf("a burst of %d bytes", n)
 	}
 	took := s.until(5*time.Second, "the sample", func() bool { return len(r.samples) == 1 })
-	if rate := float64(4<<20) / took.Seconds(); rate > firstRate*1.2 || rate < firstRate/3 {
+	if rate := float64(4<<20) / took.Seconds(); rate > farPacing.first*1.2 || rate < farPacing.first/3 {
 		t.Errorf("%v: %.0f bytes per second", took, rate)
 	}
 }

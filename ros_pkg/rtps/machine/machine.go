@@ -42,6 +42,7 @@ type Limits struct {
 	Participants    int // [1,024]
 	Endpoints       int // of others, all together [16,384]
 	PerParticipant  int // endpoints of one participant [2,048]
+	EndpointBytes   int // of the descriptions of endpoints, all together [64 MiB]
 	Reassembly      int // bytes of samples not complete, all together [128 MiB]
 	WriterAssembly  int // bytes of samples not complete of one writer to one reader [64 MiB]
 	Held            int // bytes of samples of one writer to one reader that wait for an earlier one [16 MiB]
@@ -55,7 +56,8 @@ func (l *Limits) fill() {
 		v    *int
 		fill int
 	}{
-		{&l.Participants, 1024}, {&l.Endpoints, 16384}, {&l.PerParticipant, 2048}, {&l.Reassembly, 128 << 20},
+		{&l.Participants, 1024}, {&l.Endpoints, 16384}, {&l.PerParticipant, 2048}, {&l.EndpointBytes, 64 << 20},
+		{&l.Reassembly, 128 << 20},
 		{&l.WriterAssembly, 64 << 20}, {&l.Held, 16 << 20}, {&l.HeldAll, 128 << 20}, {&l.PerSource, 256},
 		{&l.NewParticipants, 32},
 	} {
@@ -80,7 +82,7 @@ type Counters struct {
 	RefusedEndpoints          uint64 // by a bound
 	RefusedFragments          uint64 // by a bound, or not fitting together
 	RefusedHeld               uint64 // samples too far ahead of what is missing
-	Forged                    uint64 // farewells and changes of a participant from addresses that are not its own
+	Forged                    uint64 // datagrams, farewells and changes of a participant from addresses that are not its own
 	Expired                   uint64 // participants
 	Stalled                   uint64 // readers given up by a full writer
 	Unsent                    uint64 // messages that could not be written
@@ -97,19 +99,22 @@ type Machine struct {
 	data     wire.Data // being written
 	dataFrag wire.DataFrag
 	blank    int // length of the message under way that has nothing in it
+	room     int // bytes it may have, where it is written in the output's memory; 0: in scratch
+	scratch  []byte
 	inline   []byte
 	closed   bool
 
-	own          *ParticipantInfo
-	links        []Interface
-	given        []Interface
-	ownAddrs     map[netip.Addr]bool
-	userTo       []netip.AddrPort // announced
-	metaTo       []netip.AddrPort
-	participants map[wire.GuidPrefix]*remote
-	sources      map[netip.Addr]*source
-	endpoints    int // of all participants
-	nextEntity   uint32
+	own           *ParticipantInfo
+	links         []Interface
+	given         []Interface
+	ownAddrs      map[netip.Addr]bool
+	userTo        []netip.AddrPort // announced
+	metaTo        []netip.AddrPort
+	participants  map[wire.GuidPrefix]*remote
+	sources       map[netip.Addr]*source
+	endpoints     int // of all participants
+	endpointBytes int
+	nextEntity    uint32
 
 	writers map[wire.EntityID]*Writer
 	readers map[wire.EntityID]*Reader
@@ -119,6 +124,7 @@ type Machine struct {
 	builtin builtin
 
 	reassembly, held int // bytes
+	recycled         recycled
 
 	subscribers []func(GraphEvent)
 	complained  map[string]bool
@@ -149,7 +155,8 @@ func New(config Config) *Machine {
 		writers: make(map[wire.EntityID]*Writer), readers: make(map[wire.EntityID]*Reader),
 		writerProxies: make(map[wire.GUID][]*writerProxy), complained: make(map[string]bool),
 	}
-	m.b.ResetTo(make([]byte, 0, 2048), wire.Header{})
+	m.scratch = make([]byte, 0, 2048)
+	m.b.ResetTo(m.scratch, wire.Header{})
 	m.own = &ParticipantInfo{
 		Prefix: config.Prefix, Vendor: Vendor, Name: config.Name, UserData: clone(config.UserData),
 		Lease: config.Lease, SameHost: true, Own: true,

@@ -9,8 +9,11 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
 )
 
-// arenaSize is how many bytes of datagrams are allocated at once.
-const arenaSize = 64 << 10
+// arenaSize is how many bytes of datagrams are allocated at once, at first and at most.
+const (
+	arenaSize = 64 << 10
+	arenaMost = 1 << 20
+)
 
 // Output is what followed from the calls since the last Take: datagrams to send and callbacks to make, both in order.
 type Output struct {
@@ -45,13 +48,19 @@ func (m *Machine) Take() *Output {
 
 // keep copies a message into memory that lives until Release.
 func (o *Output) keep(b []byte) []byte {
-	if len(b) > cap(o.arena)-len(o.arena) {
-		// What was kept before stays where it is.
-		o.arena = make([]byte, 0, max(arenaSize, len(b)))
-	}
+	o.tail(len(b))
 	at := len(o.arena)
 	o.arena = append(o.arena, b...)
 	return o.arena[at:len(o.arena):len(o.arena)]
+}
+
+// tail is empty memory for n bytes at least, that lives until Release.
+func (o *Output) tail(n int) []byte {
+	if n > cap(o.arena)-len(o.arena) {
+		// What was kept before stays where it is.
+		o.arena = make([]byte, 0, max(arenaSize, n, min(2*cap(o.arena), arenaMost)))
+	}
+	return o.arena[len(o.arena):]
 }
 
 // Call is a callback to be made.
@@ -83,8 +92,18 @@ func (c *Call) Do() {
 
 // message is a datagram being written, to one participant or to all.
 func (m *Machine) message(to wire.GuidPrefix) *wire.Builder {
-	m.b.Reset(wire.Header{Version: wire.Version, Vendor: Vendor, Prefix: m.config.Prefix})
-	if to != wire.PrefixUnknown {
+	return m.longMessage(to, m.config.MaxMessage)
+}
+
+// longMessage is a message with room for so many bytes. One for a participant is written where it is kept.
+func (m *Machine) longMessage(to wire.GuidPrefix, room int) *wire.Builder {
+	h := wire.Header{Version: wire.Version, Vendor: Vendor, Prefix: m.config.Prefix}
+	m.room = 0
+	if to == wire.PrefixUnknown {
+		m.b.ResetTo(m.scratch, h)
+	} else {
+		m.room = room
+		m.b.ResetTo(m.out.tail(room), h)
 		m.b.InfoDst(to)
 	}
 	m.blank = m.b.Len()
@@ -100,19 +119,33 @@ func (m *Machine) post(to []netip.AddrPort) {
 		m.counters.Unsent++
 		m.complain("unsent", "a message could not be written", "error", err)
 	}
-	if len(to) == 1 && m.join(to[0]) {
-		m.b.Truncate(m.blank)
-		return
-	}
-	if len(to) > 0 {
-		b := m.out.keep(m.b.Bytes())
+	switch {
+	case len(to) == 0:
+	case len(to) == 1 && m.join(to[0]):
+	default:
+		b := m.kept()
 		for _, a := range to {
 			m.out.Datagrams = append(m.out.Datagrams, Datagram{To: a, Payload: b})
 		}
 		m.counters.DatagramsOut += uint64(len(to))
 		m.counters.BytesOut += uint64(len(to) * len(b))
 	}
-	m.b.Truncate(m.blank)
+	if m.room > 0 {
+		m.b.Move(m.out.tail(m.room), m.blank)
+	} else {
+		m.b.Truncate(m.blank)
+	}
+}
+
+// kept returns the message in memory that lives until Release.
+func (m *Machine) kept() []byte {
+	o, b := m.out, m.b.Bytes()
+	at := len(o.arena)
+	if m.room == 0 || len(b) > cap(o.arena)-at || &o.arena[:at+1][at] != &b[0] {
+		return o.keep(b)
+	}
+	o.arena = o.arena[:at+len(b)]
+	return o.arena[at:len(o.arena):len(o.arena)]
 }
 
 // join adds the message to the one before, if that goes to the same participant at the same place and both fit into one

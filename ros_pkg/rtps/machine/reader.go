@@ -73,7 +73,7 @@ func (r *Reader) Close(now time.Time) {
 // local takes a sample of an own writer.
 func (r *Reader) local(now time.Time, w *Writer, c *change, payload []byte) {
 	s := Sample{
-		Payload: clone(payload), Writer: w.guid, Sequence: c.seq, SourceTime: c.at, ReceiveTime: now, Status: c.status,
+		Payload: r.m.recycled.clone(payload), Writer: w.guid, Sequence: c.seq, SourceTime: c.at, ReceiveTime: now, Status: c.status,
 		Loopback: true, Own: true,
 	}
 	if c.relates {

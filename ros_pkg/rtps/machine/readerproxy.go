@@ -34,6 +34,7 @@ type readerProxy struct {
 	sending   timer
 	interval  time.Duration
 	since     int // samples since the last heartbeat
+	unasked   int // samples since the last one that wants an answer
 	silent    int // heartbeats without an answer
 	asked     time.Time
 	rtt       time.Duration // as short as it was of late; 0: not known
@@ -44,8 +45,11 @@ type readerProxy struct {
 	resent      wire.SequenceNumberSet // lately
 	resentAt    time.Time
 	fragHBCount uint32
+	lastParts   wire.FragmentNumberSet // asked for last
+	lastPartsOf wire.SequenceNumber
+	partsAt     time.Time
+	toldAt      time.Time // when a heartbeat was last sent because somebody asked
 	pace        pace
-	gaps        []gapRange
 
 	unmet     bool      // has not answered the first heartbeat
 	matchedAt time.Time // since then
@@ -92,25 +96,36 @@ func (p *readerProxy) to() []netip.AddrPort {
 	return p.own.to(wide)
 }
 
+// near reports whether long datagrams reach the reader whole: it is on this host, and not one that cuts off what our own profile for Fast DDS
+// does not allow over IPv6.
+func (p *readerProxy) near() bool {
+	if !p.remote.local {
+		return false
+	}
+	best := p.own.to(false)
+	if p.w.builtin {
+		best = p.remote.metaTo(false)
+	}
+	return p.remote.info.Vendor != wire.VendorFastDDS || len(best) > 0 && best[0].Addr().Is4()
+}
+
 // limit is the longest datagram to the reader.
 func (p *readerProxy) limit() int {
-	if p.remote.local {
+	if p.near() {
+		if p.remote.info.Vendor == wire.VendorCyclone {
+			return cycloneMessage
+		}
 		return maxLocalMessage
 	}
 	return p.w.m.config.MaxMessage
 }
 
 // fragment is the length of fragments for the reader.
-func (p *readerProxy) fragment() int {
-	if p.remote.local {
-		return localFragment
-	}
-	return (p.w.m.config.MaxMessage - fragmentOverhead) &^ 3
-}
+func (p *readerProxy) fragment() int { return (p.limit() - fragmentOverhead) &^ 3 }
 
 const (
 	maxLocalMessage  = 60 << 10
-	localFragment    = 32 << 10
+	cycloneMessage   = 14720 // its own limit; of those of 60 KB some do not arrive at Cyclone DDS 0.10, which costs milliseconds
 	fragmentOverhead = 20 + wire.InfoDstLen + wire.InfoTSLen + 36 + 4 + 64 + wire.HeartbeatLen
 )
 
@@ -132,7 +147,8 @@ func (p *readerProxy) push(now time.Time) {
 		p.unmet = false
 	}
 	b := m.message(p.remote.info.Prefix)
-	left := p.pace.fill(now)
+	byAcks := p.paceByAcks()
+	left := p.pace.fill(now, !byAcks)
 	again := p.again(now, b, &left)
 	for left > 0 && p.next <= h.last {
 		c := h.get(p.next)
@@ -155,15 +171,16 @@ func (p *readerProxy) push(now time.Time) {
 		}
 		p.next++
 		p.frag = 0
-		if p.since++; p.reliable && (p.since >= p.every() || len(payload) > p.limit()) {
-			p.ask(now, b, false)
+		p.since++
+		if p.unasked++; p.reliable && (p.since >= p.every() || len(payload) > p.limit()) {
+			p.ask(now, b, !p.w.builtin && p.unasked < askEvery && len(payload) <= p.limit())
 		}
 	}
 	if again && p.reliable {
 		p.ask(now, b, false)
 	}
 	m.post(p.to())
-	if p.next <= h.last || len(p.resends) > 0 {
+	if len(p.resends) > 0 || p.next <= h.last && (!byAcks || p.frag > 0) {
 		m.sooner(&p.sending, now.Add(p.pace.wait()))
 	}
 	if p.reliable && p.acked < p.next {
@@ -175,6 +192,27 @@ func (p *readerProxy) push(now time.Time) {
 			m.set(&p.heartbeat, now.Add(p.interval))
 		}
 	}
+}
+
+// paceByAcks chooses how the reader is paced, and reports whether only by what it acknowledges: on one host that takes no time worth mentioning. A long
+// way would be empty most of the time; within a sample, and for what is sent again, nothing is acknowledged.
+func (p *readerProxy) paceByAcks() bool {
+	if !p.remote.reached() {
+		p.pace.use(&blindPacing)
+		return false
+	}
+	if !p.near() {
+		p.pace.use(&farPacing)
+		return false
+	}
+	p.pace.use(&localPacing)
+	if !p.reliable || p.frag > 0 || len(p.resends) > 0 {
+		return false
+	}
+	if p.acked >= p.next {
+		p.pace.tokens = p.pace.burst // nothing is on its way
+	}
+	return true
 }
 
 func (p *readerProxy) resume(now time.Time) {
@@ -380,7 +418,11 @@ func (p *readerProxy) beat(now time.Time) {
 	}
 	p.silent = min(p.silent+1, 1<<20)
 	p.tell(now, false)
-	p.interval = min(2*p.interval, max(heartbeatMost, p.patience()))
+	most := max(heartbeatMost, p.patience())
+	if p.silent > patientFor && !p.remote.proven {
+		most = heartbeatRare
+	}
+	p.interval = min(2*p.interval, most)
 	p.w.m.set(&p.heartbeat, now.Add(p.interval))
 }
 
@@ -406,6 +448,7 @@ func (p *readerProxy) ask(now time.Time, b *wire.Builder, final bool) {
 	p.w.m.counters.Heartbeats++
 	p.since = 0
 	if !final {
+		p.unasked = 0
 		if p.asked.IsZero() {
 			p.asked = now
 		}
@@ -447,8 +490,8 @@ func (p *readerProxy) onAckNack(now time.Time, a *wire.AckNack) {
 		p.asked = time.Time{}
 	}
 	if base := min(a.Set.Base, p.next); base > p.acked {
-		if c := h.get(base - 1); c != nil && len(c.payload) > p.limit() {
-			p.pace.arrived()
+		if p.pace.pacing != nil {
+			p.arrived(base)
 		}
 		p.acked = base
 		p.owing = now
@@ -464,7 +507,10 @@ func (p *readerProxy) onAckNack(now time.Time, a *wire.AckNack) {
 	if p.unmet {
 		// An unasked one, with which a reader only introduces itself, is empty at 1 and not final.
 		if p.unmet = !a.Final && a.Set.Base == 1 && a.Set.NumBits == 0; p.unmet {
-			p.tell(now, false)
+			if now.Sub(p.toldAt) >= leastSuppression {
+				p.toldAt = now
+				p.tell(now, false)
+			}
 		} else {
 			p.push(now)
 		}
@@ -472,10 +518,31 @@ func (p *readerProxy) onAckNack(now time.Time, a *wire.AckNack) {
 	}
 	if len(p.resends) > 0 {
 		p.push(now)
-	} else if !a.Final && !wanted {
+		return
+	}
+	if p.next <= h.last {
+		p.push(now) // there is room again
+	}
+	if !a.Final && !wanted && now.Sub(p.toldAt) >= leastSuppression {
+		p.toldAt = now
 		p.tell(now, p.acked >= p.next)
 	}
 }
+
+// arrived makes room in the pace for what the reader has from now on.
+func (p *readerProxy) arrived(base wire.SequenceNumber) {
+	n, limit, large := 0, p.limit(), false
+	for seq := max(p.acked, base-maxArrived); seq < base; seq++ {
+		if c := p.w.history.get(seq); c != nil {
+			n += len(c.payload)
+			large = large || len(c.payload) > limit
+		}
+	}
+	p.pace.arrived(n, large)
+}
+
+// maxArrived is how many samples of one acknowledgement are looked at: as many as a reader's socket may hold.
+const maxArrived = 256
 
 // want notes what a reader asks for, tells it at once what it will not get, and reports whether it asked for anything
 // that is not on its way already.
@@ -485,7 +552,7 @@ func (p *readerProxy) want(now time.Time, set *wire.SequenceNumberSet) (wanted b
 	if calm {
 		p.resent = wire.NewSequenceNumberSet(max(set.Base, 1))
 	}
-	p.gaps = p.gaps[:0]
+	var gone wire.SequenceNumberSet // of the first number and these
 	for seq := range set.All() {
 		if seq >= p.next {
 			break
@@ -497,10 +564,15 @@ func (p *readerProxy) want(now time.Time, set *wire.SequenceNumberSet) (wanted b
 			_, ok = p.w.payload(c, p.endpoint)
 		}
 		if !ok {
-			if n := len(p.gaps); n > 0 && p.gaps[n-1].to == seq-1 {
-				p.gaps[n-1].to = seq
+			if p.resent.Contains(seq) {
+				continue
+			}
+			p.resent.Add(seq)
+			p.resentAt = now
+			if gone.Base == 0 {
+				gone.Base = seq + 1
 			} else {
-				p.gaps = append(p.gaps, gapRange{seq, seq})
+				gone.Add(seq)
 			}
 			continue
 		}
@@ -509,34 +581,38 @@ func (p *readerProxy) want(now time.Time, set *wire.SequenceNumberSet) (wanted b
 		}
 		p.resent.Add(seq)
 		p.resentAt = now
-		if len(c.payload) > p.limit() {
+		if len(c.payload) > p.limit() && p.pace.pacing != nil {
 			p.pace.lost(now)
 		}
 		p.resends = append(p.resends, resend{seq: seq})
 	}
-	if len(p.gaps) > 0 {
+	if gone.Base > 0 {
 		b := m.message(p.remote.info.Prefix)
-		for _, g := range p.gaps {
-			p.gap(b, g)
-		}
+		b.Gap(&wire.Gap{Reader: p.guid().Entity, Writer: p.w.guid.Entity, Start: gone.Base - 1, Set: gone})
 		m.post(p.to())
 	}
 	return wanted
 }
 
+// leastSuppression bounds what a reader makes its writer do that asks without end.
+const leastSuppression = 2 * time.Millisecond
+
 // suppression is for how long a repeated request is taken for one that crossed the answer.
 func (p *readerProxy) suppression() time.Duration {
-	return min(max(p.rtt*3/4, time.Millisecond), 500*time.Millisecond)
+	return min(max(p.rtt*3/4, leastSuppression), 500*time.Millisecond)
 }
 
 // onNackFrag takes which fragments the reader lacks.
 func (p *readerProxy) onNackFrag(now time.Time, n *wire.NackFrag) {
-	if !p.reliable || !p.nacks.take(now, n.Count) {
+	if !p.reliable || !p.nacks.take(now, n.Count) || p.pace.pacing == nil {
 		return
 	}
 	p.silent = 0
 	if n.SN > p.next || n.SN == p.next && p.frag == 0 || n.SN < p.from {
 		return
+	}
+	if n.Set == p.lastParts && n.SN == p.lastPartsOf && now.Sub(p.partsAt) < p.suppression() {
+		return // it crossed the answer
 	}
 	for i := range p.resends {
 		if r := &p.resends[i]; r.seq == n.SN && (!r.some || r.fragments == n.Set) {
@@ -546,6 +622,7 @@ func (p *readerProxy) onNackFrag(now time.Time, n *wire.NackFrag) {
 	if len(p.resends) >= maxResends {
 		return
 	}
+	p.lastParts, p.lastPartsOf, p.partsAt = n.Set, n.SN, now
 	p.pace.lost(now)
 	p.resends = append(p.resends, resend{seq: n.SN, fragments: n.Set, some: true})
 	p.push(now)

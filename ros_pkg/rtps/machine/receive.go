@@ -34,7 +34,7 @@ func (m *Machine) HandleDatagram(now time.Time, b []byte, a Arrival) {
 		}
 		prefix := m.in.Source().Prefix
 		if r == nil || r.info.Prefix != prefix {
-			if r = m.participants[prefix]; r != nil {
+			if r = m.participants[prefix]; r != nil && r.sent(a.From.Addr()) {
 				r.touch(now, a.From)
 			}
 		}
@@ -43,9 +43,15 @@ func (m *Machine) HandleDatagram(now time.Time, b []byte, a Arrival) {
 			r = nil
 			continue
 		}
-		if r != nil {
-			m.handle(now, r, s, &a)
+		if r == nil {
+			continue
 		}
+		if !r.sent(a.From.Addr()) {
+			m.counters.Forged++
+			m.complain("source", "somebody sends in the name of a participant from an address that is not its own: ignored", "participant", prefix, "from", a.From)
+			return
+		}
+		m.handle(now, r, s, &a)
 	}
 	if m.in.Err() != nil {
 		m.counters.Malformed++
@@ -128,12 +134,12 @@ func (m *Machine) onData(now time.Time, writer wire.GUID, d *wire.Data, a *Arriv
 		if !p.is(d.Reader) || !p.wants(d.SN) {
 			continue
 		}
-		if len(d.Payload) > m.config.MaxSample {
+		if len(d.Payload) > p.longest() {
 			m.refuseFragment("a sample too large, or in pieces too small, is refused", p)
 			continue
 		}
 		p.dropPart(d.SN)
-		p.arrive(now, d.SN, clone(d.Payload), &q, m.in.Time(), a)
+		p.arrive(now, d.SN, m.recycled.clone(d.Payload), &q, m.in.Time(), a)
 	}
 }
 
@@ -151,8 +157,9 @@ func (m *Machine) onDataFrag(now time.Time, writer wire.GUID, d *wire.DataFrag, 
 		if !p.is(d.Reader) {
 			continue
 		}
-		if b := p.onFragment(now, d, q, m.in.Time()); b != nil {
-			p.arrive(now, d.SN, b, &q, m.in.Time(), a)
+		h := sampleHeader{m.in.Time(), q}
+		if b := p.onFragment(now, d, &h, a.From); b != nil {
+			p.arrive(now, d.SN, b, &h.inline, h.time, a)
 		}
 	}
 }

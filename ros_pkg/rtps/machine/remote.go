@@ -28,6 +28,7 @@ type remote struct {
 	group      time.Time
 	heard      time.Time // from an address of its own
 	challenged time.Time
+	told       time.Time  // announced to, apart from greetings
 	origin     netip.Addr // where it was first announced from
 	proven     bool       // it answered to us
 	raw        []byte     // its announcement
@@ -56,6 +57,7 @@ type remoteEndpoint struct {
 	qos        wire.QoS
 	unicast    []netip.AddrPort // its own locators; nil: the participant's
 	best, wide []netip.AddrPort
+	cost       int // bytes it is accounted with
 }
 
 func (r *remote) metaTo(wide bool) []netip.AddrPort {
@@ -110,10 +112,30 @@ func (r *remote) announced(a netip.Addr) bool {
 }
 
 // owns reports whether the participant, or who brought it here, may speak from an address. Programs of this host may
-// speak for all: a relay of announcements is one.
+// speak for all: a relay of announcements is one. An IPv6 host changes the rear half of its address as it likes.
 func (r *remote) owns(a netip.Addr) bool {
-	return a == r.origin || r.announced(a) || r.m.mine(a)
+	if a == r.origin || r.announced(a) || r.m.mine(a) {
+		return true
+	}
+	if !a.Is6() || !a.IsGlobalUnicast() {
+		return false
+	}
+	front, err := a.Prefix(64)
+	if err != nil {
+		return false
+	}
+	inside := func(p netip.AddrPort) bool { return front.Contains(p.Addr()) }
+	return front.Contains(r.origin) || slices.ContainsFunc(r.meta, inside) || slices.ContainsFunc(r.user, inside)
 }
+
+// sent reports whether the participant may have sent a datagram, by its source.
+func (r *remote) sent(from netip.Addr) bool {
+	return len(r.sources) > 0 && r.sources[0].addr == from || r.owns(from)
+}
+
+// reached reports whether the participant is known to be where it says: a datagram came from there, or it is here. Who is not gets little, since it may be
+// somebody else whom a third party wants to be flooded.
+func (r *remote) reached() bool { return r.local || len(r.sources) > 0 }
 
 // mine reports whether an address is this host's.
 func (m *Machine) mine(a netip.Addr) bool { return a.IsLoopback() || m.ownAddrs[a.WithZone("")] }

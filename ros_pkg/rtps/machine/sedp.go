@@ -200,21 +200,27 @@ func (m *Machine) onSEDP(now time.Time, p *writerProxy, s Sample, key wire.GUID)
 		m.dropEndpoint(old)
 	}
 	l := &m.config.Limits
-	if len(r.endpoints) >= l.PerParticipant || m.endpoints >= l.Endpoints {
+	e.cost = len(s.Payload) + endpointOverhead
+	if len(r.endpoints) >= l.PerParticipant || m.endpoints >= l.Endpoints || m.endpointBytes+e.cost > l.EndpointBytes {
 		m.counters.RefusedEndpoints++
 		m.complain("endpoints", "too many endpoints: the new ones are refused", "participant", r.info.Prefix)
 		return
 	}
 	r.endpoints[d.GUID.Entity] = e
 	m.endpoints++
+	m.endpointBytes += e.cost
 	m.event(GraphEvent{Kind: kind, Participant: r.info, Endpoint: e.endpoint})
 	m.matchRemote(now, e)
 }
+
+// endpointOverhead is what an endpoint costs besides its description, in bytes.
+const endpointOverhead = 512
 
 func (m *Machine) dropEndpoint(e *remoteEndpoint) {
 	m.unmatch(e)
 	delete(e.remote.endpoints, e.endpoint.GUID.Entity)
 	m.endpoints--
+	m.endpointBytes -= e.cost
 	for _, w := range m.writers {
 		delete(w.refused, e.endpoint.GUID)
 	}

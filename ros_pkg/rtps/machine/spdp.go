@@ -27,6 +27,10 @@ const (
 	challengeTime  = 400 * time.Millisecond
 	challengeAgain = 2 * time.Second
 	leaseMost      = time.Hour
+	// leaseUnproven is how long a participant is believed in that never answered to us.
+	leaseUnproven = time.Minute
+	// maxSourceAddrs is how many addresses are remembered of which participants were announced.
+	maxSourceAddrs = 4096
 )
 
 // The groups. IPv6 has none in the standard, and each library its own.
@@ -84,6 +88,11 @@ func (m *Machine) keepHouse(now time.Time) {
 			}
 		}
 	}
+	for a, s := range m.sources {
+		if s.participants <= 0 && s.refill(now, &m.config.Limits) {
+			delete(m.sources, a)
+		}
+	}
 	m.set(&m.announce.house, now.Add(time.Second))
 }
 
@@ -121,7 +130,9 @@ func (m *Machine) announceAll(now time.Time) {
 	a.tries++
 	// Those whom the groups do not reach.
 	for _, r := range m.participants {
-		if now.Sub(r.group) > 2*r.info.Lease {
+		// One that never answered gets no more than it sends.
+		if now.Sub(r.group) > 2*r.info.Lease && (r.proven || r.heard.After(r.told)) {
+			r.told = now
 			m.post(r.metaBest)
 			m.announcement()
 		}
@@ -271,7 +282,7 @@ func (m *Machine) onFarewell(now time.Time, d *wire.Data, q *wire.InlineQoS, pre
 		return
 	}
 	// A relay injects another's farewell in its own name only from this host.
-	if guid.Prefix != prefix && !m.mine(a.From.Addr()) || !r.owns(a.From.Addr()) {
+	if guid.Prefix != prefix && !m.mine(a.From.Addr()) || !r.sent(a.From.Addr()) {
 		m.counters.Forged++
 		m.complain("forged", "the farewell of a participant comes from an address that is not its own: ignored", "participant", guid.Prefix, "from", a.From)
 		return
@@ -314,7 +325,7 @@ func (m *Machine) addParticipant(now time.Time, d *wire.ParticipantData, raw []b
 	r.route(now)
 	r.describe()
 	r.lease.fire = r.expire
-	m.set(&r.lease, now.Add(r.info.Lease))
+	m.set(&r.lease, now.Add(min(r.info.Lease, leaseUnproven)))
 	m.event(GraphEvent{Kind: ParticipantFound, Participant: r.info})
 	// It learns of us at once, and so does what follows on the same way.
 	r.greeting.fire = r.greet
@@ -333,6 +344,14 @@ func (r *remote) greet(now time.Time) {
 	r.greeted++
 }
 
+// refill adds what time has brought, and reports whether there is no more to add.
+func (s *source) refill(now time.Time, l *Limits) bool {
+	most := float64(8 * l.NewParticipants)
+	s.tokens = min(most, s.tokens+now.Sub(s.at).Seconds()*float64(l.NewParticipants))
+	s.at = now
+	return s.tokens == most
+}
+
 // admit reports whether one more participant may be announced from an address.
 func (m *Machine) admit(now time.Time, from netip.Addr) bool {
 	l := &m.config.Limits
@@ -340,9 +359,8 @@ func (m *Machine) admit(now time.Time, from netip.Addr) bool {
 	if s == nil {
 		s = &source{tokens: float64(8 * l.NewParticipants), at: now}
 	}
-	s.tokens = min(float64(8*l.NewParticipants), s.tokens+now.Sub(s.at).Seconds()*float64(l.NewParticipants))
-	s.at = now
-	if s.tokens < 1 || s.participants >= l.PerSource {
+	s.refill(now, l)
+	if s.tokens < 1 || s.participants >= l.PerSource || len(m.sources) >= max(maxSourceAddrs, 2*l.Participants) && m.sources[from] == nil {
 		return false
 	}
 	if len(m.participants) >= l.Participants && !m.evict(now) {
@@ -374,9 +392,7 @@ func (m *Machine) updateParticipant(now time.Time, r *remote, d *wire.Participan
 		switch {
 		case r.challenged.IsZero() || r.heard.After(r.challenged) && now.Sub(r.challenged) > challengeAgain:
 			r.challenged = now
-			if p := m.builtin.publications.byGUID[wire.GUID{Prefix: r.info.Prefix, Entity: wire.EntitySEDPPublicationsReader}]; p != nil {
-				p.tell(now, false)
-			}
+			m.challenge(now, r)
 			return
 		case r.heard.After(r.challenged):
 			m.counters.Forged++
@@ -416,11 +432,16 @@ func (m *Machine) updateParticipant(now time.Time, r *remote, d *wire.Participan
 	}
 }
 
+// challenge asks a participant for a sign of life, where it was so far.
+func (m *Machine) challenge(now time.Time, r *remote) {
+	if p := m.builtin.publications.byGUID[wire.GUID{Prefix: r.info.Prefix, Entity: wire.EntitySEDPPublicationsReader}]; p != nil {
+		p.tell(now, false)
+	}
+}
+
 func (m *Machine) leaveSource(r *remote) {
 	if s := m.sources[r.origin]; s != nil {
-		if s.participants--; s.participants <= 0 {
-			delete(m.sources, r.origin)
-		}
+		s.participants--
 	}
 }
 
@@ -435,7 +456,11 @@ func (m *Machine) joinSource(now time.Time, r *remote) {
 
 // expire ends a participant that has not been heard for its lease.
 func (r *remote) expire(now time.Time) {
-	if end := r.heard.Add(r.info.Lease); now.Before(end) {
+	lease := r.info.Lease
+	if !r.proven {
+		lease = min(lease, leaseUnproven)
+	}
+	if end := r.heard.Add(lease); now.Before(end) {
 		r.m.set(&r.lease, end)
 		return
 	}

@@ -42,9 +42,12 @@ type Sample struct {
 	Related     *SampleIdentity // of a service's request or reply; nil if there is none
 	Status      Status
 
-	// From is the source of the datagram that completed the sample, and Local the address it was sent to, on the interface
-	// of index Interface. They are what the kernel says, and mean no more than that. Loopback tells that the datagram did
-	// not leave this host. A sample of this participant's own writer never was in a datagram: From is invalid, Own is true.
+	// From is the source of the datagrams that brought the sample (all of them have the same), and Local the address that the last was sent to, on the
+	// interface of index Interface. They are what the kernel says: elsewhere than on this host and in an overlay that checks them, who sends chooses the
+	// source. Loopback tells that the source is an address of this host's. The kernel drops what comes from a network with such a source, in IPv4 unless
+	// the interface's accept_local is set, in IPv6 by a filter of ours on the socket, which a warning tells of if it cannot be had; in the moment in which
+	// an address is new it may be missed. Which program of this host it was, it does not tell. A sample of this participant's own writer never was in a
+	// datagram: From is invalid, Own is true.
 	From      netip.AddrPort
 	Local     netip.AddrPort
 	Interface int
@@ -120,7 +123,7 @@ type Interface struct {
 	Addrs     []netip.Prefix
 }
 
-// Arrival tells where a datagram came from.
+// Arrival tells where a datagram came from. Who fills it in sees to it that nothing from a network has a source address of this host's.
 type Arrival struct {
 	From      netip.AddrPort // without zone if it is no link-local address; never IPv4-mapped
 	Local     netip.AddrPort // the address it was sent to, which may be a group
@@ -150,7 +153,8 @@ type WriterConfig struct {
 	// answer alike and must not call the participant. Without it all readers get the sample as it was written.
 	PayloadFor func(sample []byte, reader *Endpoint) []byte
 
-	// MaxSamples and MaxBytes bound the history; 0 means 1,024 samples for KeepAll and 64 MiB.
+	// MaxSamples and MaxBytes bound the history; 0 means 1,024 samples for KeepAll and 64 MiB, or 8 MiB for KeepAll without durability. One sample fits in
+	// any case.
 	MaxSamples int
 	MaxBytes   int
 }

@@ -11,8 +11,13 @@ const (
 	// heartbeatDelay is how long after a sample a reader is asked for what it has; then longer and longer, until it answers.
 	heartbeatDelay = 10 * time.Millisecond
 	heartbeatMost  = time.Second
-	// heartbeatEvery is after how many samples a reader is asked at once, if the history is not shorter.
+	// heartbeatEvery is after how many samples a reader is told what there is, so that it can ask for what it lacks, if the history is not shorter;
+	// and askEvery after how many it is to answer in any case.
 	heartbeatEvery = 8
+	askEvery       = 32
+	// patientFor is after how many heartbeats without an answer a participant is asked rarely that never answered at all, which may not exist.
+	patientFor    = 8
+	heartbeatRare = 10 * time.Second
 	// wideAfter is how many heartbeats go unanswered before all of a reader's locators are tried.
 	wideAfter = 4
 	// stalledAfter is how long a reader may keep a full KeepAll writer waiting without a word.
@@ -20,6 +25,8 @@ const (
 
 	defaultSamples = 1024
 	defaultBytes   = 64 << 20
+	// defaultQueue is the same for what only waits to be acknowledged: a longer queue makes nothing faster, but memory cold and samples old.
+	defaultQueue = 8 << 20
 )
 
 // Writer is one of the participant's writers.
@@ -59,6 +66,9 @@ func (m *Machine) makeWriter(id wire.EntityID, config WriterConfig) *Writer {
 	}
 	if w.config.MaxBytes <= 0 {
 		w.config.MaxBytes = defaultBytes
+		if config.QoS.History == KeepAll && !w.keeps {
+			w.config.MaxBytes = defaultQueue
+		}
 	}
 	w.endpoint = &Endpoint{
 		GUID: w.guid, Participant: m.own, Writer: true, Topic: config.Topic, Type: config.Type, QoS: config.QoS,

@@ -12,6 +12,8 @@ import (
 const (
 	// nackDelay leaves time to what was overtaken on its way.
 	nackDelay = time.Millisecond
+	// answersMost is how many heartbeats are answered within nackDelay: a flood of them is answered once in a while.
+	answersMost = 32
 	// quietDelay is how long fragments of a sample must have paused before the rest is asked for.
 	quietDelay = 5 * time.Millisecond
 	// nackAgain is when to ask again for what was asked for, should the writer have fallen silent; then longer and longer.
@@ -22,6 +24,8 @@ const (
 	knocks     = 8
 	// unbegun is how long samples wait for the first heartbeat.
 	unbegun = time.Second
+
+	maxDescription = 1 << 16
 
 	maxAhead   = 1 << 13 // numbers between the first missing one and one that is held
 	maxHeld    = 1 << 12 // samples held
@@ -51,13 +55,15 @@ type writerProxy struct {
 	fragOf    wire.SequenceNumber
 	fragLast  wire.FragmentNumber
 
-	answer    timer
-	must      bool // answer even if nothing is missing
-	again     time.Duration
-	begin     timer
-	knocked   int
-	ackCount  uint32
-	nackCount uint32
+	answer     timer
+	answeredAt time.Time // beginning of the millisecond in which
+	answers    int       // so many were given at once
+	must       bool      // answer even if nothing is missing
+	again      time.Duration
+	begin      timer
+	knocked    int
+	ackCount   uint32
+	nackCount  uint32
 
 	parts      map[wire.SequenceNumber]*assembly
 	assembling int // bytes
@@ -72,6 +78,14 @@ func (p *writerProxy) to() []netip.AddrPort {
 		return p.remote.metaTo(p.knocked > 2)
 	}
 	return p.own.to(p.knocked > 2)
+}
+
+// longest is how many bytes a sample may have. Nobody describes an endpoint in more than one datagram.
+func (p *writerProxy) longest() int {
+	if p.r.builtin {
+		return min(maxDescription, p.r.m.config.MaxSample)
+	}
+	return p.r.m.config.MaxSample
 }
 
 // knock asks for a first heartbeat, from which the reader learns where to begin.
@@ -284,6 +298,13 @@ func (p *writerProxy) onHeartbeat(now time.Time, h *wire.Heartbeat) {
 	case !missing && h.Final:
 	case !missing:
 		p.must = true
+		if now.Sub(p.answeredAt) >= nackDelay {
+			p.answeredAt, p.answers = now, 0
+		}
+		if p.answers++; p.answers > answersMost {
+			p.r.m.sooner(&p.answer, p.answeredAt.Add(nackDelay))
+			return
+		}
 		p.respond(now)
 	default:
 		p.must = p.must || !h.Final

@@ -56,6 +56,11 @@ func (b *Builder) ResetTo(buf []byte, h Header) {
 	b.Reset(h)
 }
 
+// Move goes on in buf, whose contents are dropped, with the first n bytes of the message.
+func (b *Builder) Move(buf []byte, n int) {
+	b.w.b = append(buf[:0], b.w.b[:min(n, len(b.w.b))]...)
+}
+
 // Bytes is the message so far.
 func (b *Builder) Bytes() []byte { return b.w.b }
 

@@ -210,7 +210,7 @@ func (m *MessageReader) parse(id SubmessageID, flags byte, r *in) Submessage {
 		h.SN = r.sequence()
 		h.LastFragment = FragmentNumber(r.u32())
 		h.Count = r.u32()
-		r.bad = r.bad || h.SN < 1 || h.LastFragment < 1
+		r.bad = r.bad || h.SN < 1 || h.SN > MaxSequence || h.LastFragment < 1
 		return h
 	case IDAckNack:
 		a := &m.ackNack
@@ -229,14 +229,14 @@ func (m *MessageReader) parse(id SubmessageID, flags byte, r *in) Submessage {
 		n.SN = r.sequence()
 		r.fragmentSet(&n.Set)
 		n.Count = r.u32()
-		r.bad = r.bad || n.SN < 1 || !n.Set.valid()
+		r.bad = r.bad || n.SN < 1 || n.SN > MaxSequence || !n.Set.valid()
 		return n
 	case IDGap:
 		g := &m.gap
 		g.Reader, g.Writer = r.entity(), r.entity()
 		g.Start = r.sequence()
 		r.sequenceSet(&g.Set)
-		r.bad = r.bad || g.Start < 1 || !g.Set.valid()
+		r.bad = r.bad || g.Start < 1 || g.Start > MaxSequence || !g.Set.valid()
 		return g
 	case IDInfoTS:
 		m.infoTS.Time = TimeInvalid
@@ -284,7 +284,7 @@ func dataHeader(r *in, reader, writer *EntityID, sn *SequenceNumber) (left int) 
 	left = len(r.b) - skip
 	*reader, *writer = r.entity(), r.entity()
 	*sn = r.sequence()
-	r.bad = r.bad || *sn < 1
+	r.bad = r.bad || *sn < 1 || *sn > MaxSequence
 	return left
 }
 
@@ -324,4 +324,6 @@ func locatorList(r *in, ip4 bool) LocatorList {
 }
 
 // valid is 8.3.7.5.3.
-func (h *Heartbeat) valid() bool { return h.First >= 1 && h.Last >= h.First-1 }
+func (h *Heartbeat) valid() bool {
+	return h.First >= 1 && h.Last >= h.First-1 && h.Last <= MaxSequence
+}

@@ -12,6 +12,9 @@ type SequenceNumber int64
 // SequenceUnknown is SEQUENCENUMBER_UNKNOWN.
 const SequenceUnknown SequenceNumber = -1 << 32
 
+// MaxSequence is the highest number that is taken from the wire. No writer gets there, and what is counted from there on does not overflow.
+const MaxSequence SequenceNumber = 1 << 62
+
 // FragmentNumber numbers a sample's fragments from 1 (8.3.5.6).
 type FragmentNumber uint32
 
@@ -99,9 +102,9 @@ func (s *SequenceNumberSet) All() iter.Seq[SequenceNumber] {
 	}
 }
 
-// valid is the rule of 8.3.5.5; the last number must exist as well.
+// valid is the rule of 8.3.5.5.
 func (s *SequenceNumberSet) valid() bool {
-	return s.Base >= 1 && s.NumBits <= MaxSetBits && s.Base+SequenceNumber(s.NumBits) > 0
+	return s.Base >= 1 && s.Base <= MaxSequence && s.NumBits <= MaxSetBits
 }
 
 // zero is the empty set at 0, which breaks the rule and asks for nothing but a heartbeat: Fast DDS sends it in its first ACKNACK to a writer, and

@@ -33,7 +33,7 @@ static void usage(FILE *f) {
     "  --depth N          samples kept (default 10); --keep-all: all\n"
     "  --count N          samples or requests; 0 = until stopped (default 10)\n"
     "  --rate HZ          of them; 0 = as fast as possible (default 10)\n"
-    "  --size BYTES       of data in each, 0..%d (default 64)\n"
+    "  --size BYTES,…     of data in each, 0..%d, up to 8 sizes in turns (default 64)\n"
     "  --domain D         DDS domain (default 0)\n"
     "  --match N          remote endpoints to wait for first (default 1)\n"
     "  --stay             pub: do not leave before SIGTERM\n"
@@ -64,8 +64,33 @@ static bool parse_double(const char *s, double *out) {
   return end != s && *end == 0 && isfinite(*out) && *out >= 0;
 }
 
+static bool parse_sizes(const char *s, struct peer_options *o) {
+  o->size = o->sizes_count = 0;
+  while (o->sizes_count < PEER_SIZES_MAX) {
+    char one[16];
+    size_t length = strcspn(s, ",");
+    unsigned long n;
+    if (length >= sizeof(one))
+      return false;
+    memcpy(one, s, length);
+    one[length] = 0;
+    if (!parse_ulong(one, PEER_SIZE_MAX, &n))
+      return false;
+    o->sizes[o->sizes_count++] = n;
+    if (n > o->size)
+      o->size = n;
+    if (s[length] == 0)
+      return true;
+    s += length + 1;
+  }
+  return false;
+}
+
+// The size of sample n, from 1.
+static size_t size_of(const struct peer_options *o, uint64_t n) { return o->sizes[(n - 1) % o->sizes_count]; }
+
 static bool parse(int argc, char **argv, struct peer_options *o) {
-  *o = (struct peer_options){.reliable = true, .depth = 10, .count = 10, .rate = 10, .size = 64, .match = 1, .timeout = 30, .reply_timeout = 5};
+  *o = (struct peer_options){.reliable = true, .depth = 10, .count = 10, .rate = 10, .size = 64, .sizes = {64}, .sizes_count = 1, .match = 1, .timeout = 30, .reply_timeout = 5};
   static const char *const modes[] = {"pub", "sub", "client", "server"};
   unsigned mode = 0;
   while (mode < 4 && (argc < 2 || strcmp(argv[1], modes[mode]) != 0))
@@ -104,8 +129,7 @@ static bool parse(int argc, char **argv, struct peer_options *o) {
       } else if (strcmp(flag, "--rate") == 0) {
         ok = parse_double(value, &o->rate);
       } else if (strcmp(flag, "--size") == 0) {
-        ok = parse_ulong(value, PEER_SIZE_MAX, &n);
-        o->size = n;
+        ok = parse_sizes(value, o);
       } else if (strcmp(flag, "--domain") == 0) {
         ok = parse_ulong(value, 232, &n);
         o->domain = (unsigned)n;
@@ -178,7 +202,7 @@ bool peer_received(const struct peer_sample *s) {
     peer.received++;
     printf("served %" PRIu64 "\n", s->number);
   } else if (peer.options.mode == PEER_CLIENT) {
-    if (peer.waiting && s->number == peer.last && (s->number == 0 || s->size == peer.options.size)) {
+    if (peer.waiting && s->number == peer.last && (s->number == 0 || s->size == size_of(&peer.options, s->number))) {
       peer.waiting = false;
     } else if (s->number != 0) {
       peer.duplicates++;
@@ -332,7 +356,7 @@ static enum peer_result publish(const struct peer_vendor *v, uint8_t *data, doub
   for (unsigned long n = 1; r == PEER_OK && (o->count == 0 || n <= o->count); n++) {
     if (!pace(&due, deadline))
       return PEER_AGAIN;
-    struct peer_sample s = sample(data, o->size, n);
+    struct peer_sample s = sample(data, size_of(o, n), n);
     double start = now();
     pthread_mutex_lock(&peer.lock);
     peer.waiting = true;

@@ -16,6 +16,7 @@ extern "C" {
 #define PEER_RESPONSE_TYPE "rosdds::srv::dds_::Echo_Response_"
 #define PEER_NAME_MAX 200
 #define PEER_SIZE_MAX (4 * 1024 * 1024)
+#define PEER_SIZES_MAX 8
 
 enum peer_mode { PEER_PUB, PEER_SUB, PEER_CLIENT, PEER_SERVER };
 
@@ -29,7 +30,9 @@ struct peer_options {
   unsigned domain;
   unsigned long count;
   double rate, timeout, reply_timeout;
-  size_t size;
+  size_t size; // the longest
+  size_t sizes[PEER_SIZES_MAX];
+  unsigned sizes_count;
   unsigned match;
   bool stay, warm;
 };
