@@ -3,6 +3,7 @@ package tun
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -28,6 +29,7 @@ func randomFlows(r *rand.Rand) [][]byte {
 			protocol = protocolUDP
 		}
 		flows[i] = randomShape(r, protocol)
+		flows[i].version = []int{6, 6, 4}[r.IntN(3)]
 		if r.IntN(2) == 0 {
 			flows[i].options = randomBytes(r, 12)
 		}
@@ -64,12 +66,16 @@ func randomFlows(r *rand.Rand) [][]byte {
 		case 11:
 			s.options = randomBytes(r, 4*r.IntN(11))
 		case 12:
-			s.version = 4
+			s.version = 10 - s.version
 		case 13:
 			s.payload = nil
+		case 14:
+			s.id += uint16(r.IntN(3))
+		case 15:
+			s.mayFragment = !s.mayFragment
 		}
 		p, _ := s.build()
-		s.version = 6
+		s.id++
 		s.sequence += uint32(len(s.payload))
 		if r.IntN(60) == 0 {
 			p = p[:r.IntN(len(p)+1)]
@@ -86,7 +92,12 @@ func TestSplitUndoesCoalesce(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 17))
 		packets := randomFlows(r)
 		writes := coalesce(t, seed%2 == 0, packets)
-		if diff := difference(packets, uncoalesce(t, writes)); diff != "" {
+		got := uncoalesce(t, writes)
+		for i := range min(len(got), len(packets)) {
+			clearID(got[i])
+			clearID(packets[i])
+		}
+		if diff := difference(packets, got); diff != "" {
 			t.Fatalf("seed %d: %s", seed, diff)
 		}
 		for _, w := range writes {
@@ -110,6 +121,7 @@ func TestCoalesceUndoesSplit(t *testing.T) {
 			s.options = randomBytes(r, 12)
 			s.flags |= []byte{0, tcpPSH, tcpFIN, tcpFIN | tcpPSH, tcpECE}[r.IntN(5)]
 		}
+		s.version = []int{6, 4}[seed/2%2]
 		size := 1 + r.IntN(1400)
 		s.payload = randomBytes(r, size+1+r.IntN(min(64*size, 65000)-size))
 		super := s.super(size)
@@ -164,7 +176,7 @@ func TestCoalesceConditions(t *testing.T) {
 		"hop limit":            {protocolUDP, 2, func(_, b *shape) { b.hopLimit-- }},
 		"flow label":           {protocolTCP, 2, func(_, b *shape) { b.label ^= 1 }},
 		"protocol":             {protocolTCP, 2, func(_, b *shape) { b.protocol = protocolUDP }},
-		"IPv4":                 {protocolTCP, 2, func(a, b *shape) { a.version, b.version = 4, 4 }},
+		"IP version":           {protocolTCP, 2, func(_, b *shape) { b.version = 4 }},
 		"extension header": {protocolUDP, 2, func(a, b *shape) {
 			a.extension, a.nextHeader = []byte{protocolUDP, 0, 1, 4, 0, 0, 0, 0}, 60
 			b.extension, b.nextHeader = a.extension, 60
@@ -189,6 +201,68 @@ func TestCoalesceConditions(t *testing.T) {
 	}
 }
 
+// The same for what only IPv4 has.
+func TestCoalesceConditionsIPv4(t *testing.T) {
+	payload := randomBytes(rand.New(rand.NewPCG(19, 21)), 1000)
+	for _, protocol := range []byte{protocolTCP, protocolUDP} {
+		for name, test := range map[string]struct {
+			want   int // writes
+			change func(a, b, c *shape)
+		}{
+			"alike":                 {1, func(_, _, _ *shape) {}},
+			"may be fragmented":     {1, func(a, b, c *shape) { a.mayFragment, b.mayFragment, c.mayFragment = true, true, true }},
+			"one may be fragmented": {3, func(_, b, _ *shape) { b.mayFragment = true }},
+			"a gap":                 {2, func(_, _, c *shape) { c.id++ }},
+			"identification 0":      {1, func(a, b, c *shape) { a.id, b.id, c.id = 0, 0, 0 }},
+			"one identification": {3, func(a, b, c *shape) {
+				a.id, b.id, c.id = 7, 7, 7
+				a.mayFragment, b.mayFragment, c.mayFragment = true, true, true
+			}},
+			"first the same, then another": {2, func(a, b, c *shape) { a.id, b.id, c.id = 7, 7, 8 }},
+			"back to the first":            {2, func(a, b, c *shape) { a.id, b.id, c.id = 7, 8, 7 }},
+			"over the end":                 {1, func(a, b, c *shape) { a.id, b.id, c.id = 0xffff, 0, 1 }},
+			"type of service":              {2, func(_, _, c *shape) { c.class ^= 4 }},
+			"congestion mark":              {3, func(_, b, _ *shape) { b.class ^= 1 }},
+			"time to live":                 {2, func(_, _, c *shape) { c.hopLimit-- }},
+		} {
+			t.Run(fmt.Sprint(protocol, " ", name), func(t *testing.T) {
+				a := randomShape(rand.New(rand.NewPCG(20, 22)), protocol)
+				a.version, a.payload, a.id = 4, payload, 100
+				b, c := a, a
+				b.sequence, c.sequence = a.sequence+1000, a.sequence+2000
+				b.id, c.id = 101, 102
+				test.change(&a, &b, &c)
+				var packets [][]byte
+				for _, s := range []shape{a, b, c} {
+					p, _ := s.build()
+					packets = append(packets, p)
+				}
+				writes := coalesce(t, true, packets)
+				if len(writes) != test.want {
+					t.Errorf("%d writes, want %d", len(writes), test.want)
+				}
+				got := uncoalesce(t, writes)
+				for i := range min(len(got), len(packets)) {
+					clearID(got[i])
+					clearID(packets[i])
+				}
+				if diff := difference(packets, got); diff != "" {
+					t.Error(diff)
+				}
+			})
+		}
+	}
+}
+
+// clearID takes the identification out of an IPv4 packet that must not be fragmented, where it has no meaning, and out of its checksum.
+func clearID(p []byte) {
+	if len(p) >= ipv4HeaderLen && p[0] == 0x45 && p[6]&dontFragment != 0 && Checksum(0, p[:ipv4HeaderLen]) == 0xffff {
+		clear(p[4:6])
+		clear(p[10:12])
+		binary.BigEndian.PutUint16(p[10:], ^Checksum(0, p[:ipv4HeaderLen]))
+	}
+}
+
 // Each source and destination byte belongs to the flow.
 func TestCoalesceAddresses(t *testing.T) {
 	s := randomShape(rand.New(rand.NewPCG(21, 22)), protocolUDP)
@@ -210,7 +284,9 @@ func TestCoalescePassesUnknown(t *testing.T) {
 	s := randomShape(rand.New(rand.NewPCG(23, 24)), protocolUDP)
 	s.payload = make([]byte, 100)
 	udp, _ := s.build()
-	s.protocol = protocolTCP
+	s.version = 4
+	udp4, _ := s.build()
+	s.version, s.protocol = 6, protocolTCP
 	tcp, _ := s.build()
 	edit := func(p []byte, change func(p []byte)) []byte {
 		p = slices.Clone(p)
@@ -230,6 +306,11 @@ func TestCoalescePassesUnknown(t *testing.T) {
 		"ICMPv6":                 edit(udp, func(p []byte) { p[6] = 58 }),
 		"fragment":               edit(udp, func(p []byte) { p[6] = 44 }),
 		"IP version":             edit(udp, func(p []byte) { p[0] = 0x40 }),
+		"IPv4 length":            edit(udp4, func(p []byte) { p[3]++ }),
+		"IPv4 checksum":          edit(udp4, func(p []byte) { p[10]++ }),
+		"IPv4 fragment":          edit(udp4, func(p []byte) { p[6] |= 0x20; p[10] -= 0x20 }),
+		"IPv4 options":           edit(udp4, func(p []byte) { p[0] = 0x46 }),
+		"IPv4 without checksum":  edit(udp4, func(p []byte) { clear(p[ipv4HeaderLen+6 : ipv4HeaderLen+8]) }),
 		"beyond the largest":     make([]byte, MaxPacket+1),
 		"IPv6 header, no more":   edit(tcp[:40], func(p []byte) { p[5] = 0 }),
 		"seven bytes of payload": edit(udp[:47], func(p []byte) { p[5] = 7 }),
@@ -321,6 +402,15 @@ func TestCoalesceAllocatesNothing(t *testing.T) {
 
 // FuzzCoalesce takes packets with a length of two bytes in front of each.
 func FuzzCoalesce(f *testing.F) {
+	s := randomShape(rand.New(rand.NewPCG(31, 32)), protocolUDP)
+	s.version, s.payload = 4, make([]byte, 20)
+	var train []byte
+	for range 3 {
+		p, _ := s.build()
+		train = append(binary.BigEndian.AppendUint16(train, uint16(len(p))), p...)
+		s.id++
+	}
+	f.Add(train)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var packets [][]byte
 		for len(b) > 2 {
@@ -334,6 +424,10 @@ func FuzzCoalesce(f *testing.F) {
 		}
 		writes := coalesce(t, true, packets)
 		got := uncoalesce(t, writes)
+		for i := range min(len(got), len(packets)) {
+			clearID(got[i])
+			clearID(packets[i])
+		}
 		if diff := difference(packets, got); diff != "" {
 			t.Fatal(diff)
 		}
@@ -343,14 +437,19 @@ func FuzzCoalesce(f *testing.F) {
 // repair gives TCP and UDP packets the right checksum, since the Coalescer has
 // it made anew without looking.
 func repair(p []byte) {
-	if len(p) < 48 || p[0]>>4 != 6 || int(binary.BigEndian.Uint16(p[4:])) != len(p)-40 {
+	ipLen, protocol := network(p)
+	if ipLen == 0 {
 		return
 	}
-	switch {
-	case p[6] == protocolTCP && len(p) >= 60:
-		binary.BigEndian.PutUint16(p[56:], naiveChecksum(p, 40, protocolTCP, p[24:40]))
-	case p[6] == protocolUDP && !(p[46] == 0 && p[47] == 0):
-		binary.BigEndian.PutUint16(p[46:], naiveChecksum(p, 40, protocolUDP, p[24:40]))
+	dst := p[ipLen-4 : ipLen]
+	if ipLen == ipv6HeaderLen {
+		dst = p[24:40]
+	}
+	switch transport := p[ipLen:]; {
+	case protocol == protocolTCP && len(transport) >= tcpHeaderLen:
+		binary.BigEndian.PutUint16(transport[tcpChecksum:], naiveChecksum(p, ipLen, protocolTCP, dst))
+	case protocol == protocolUDP && !(transport[6] == 0 && transport[7] == 0):
+		binary.BigEndian.PutUint16(transport[udpChecksum:], naiveChecksum(p, ipLen, protocolUDP, dst))
 	}
 }
 

@@ -252,6 +252,8 @@ func TestKernelTCP(t *testing.T) {
 		{"single", false, false, false, 0},
 		{"destination options", false, false, true, 0},
 		{"IPv4", false, true, false, 0},
+		{"IPv4 joined", true, true, false, 0},
+		{"IPv4 small segments", true, true, false, 300},
 		{"small segments", true, false, false, 300},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -338,17 +340,22 @@ func segmentControl(size int) []byte {
 }
 
 func TestKernelUDP(t *testing.T) {
-	for _, uso := range []bool{false, true} {
-		t.Run(fmt.Sprintf("USO %v", uso), func(t *testing.T) {
+	for _, test := range []struct{ uso, ipv4 bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
+		uso := test.uso
+		t.Run(fmt.Sprintf("USO %v, IPv4 %v", uso, test.ipv4), func(t *testing.T) {
 			h := newTwoHosts(t, uso, true)
+			address := h.addrB
+			if test.ipv4 {
+				address = ipv4Of(address)
+			}
 			var from, to *net.UDPConn
 			h.b.Do(t, func() (err error) {
-				to, err = net.ListenUDP("udp6", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.addrB, 0)))
+				to, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(address, 0)))
 				return err
 			})
 			defer to.Close()
 			h.a.Do(t, func() (err error) {
-				from, err = net.DialUDP("udp6", nil, to.LocalAddr().(*net.UDPAddr))
+				from, err = net.DialUDP("udp", nil, to.LocalAddr().(*net.UDPAddr))
 				return err
 			})
 			defer from.Close()

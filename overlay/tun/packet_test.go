@@ -60,11 +60,13 @@ type shape struct {
 	window     uint16
 	urgent     uint16
 	id         uint16
-	class      byte
-	hopLimit   byte
-	label      uint32
-	ports      [2]uint16
-	payload    []byte
+	// mayFragment leaves the flag "don't fragment" of IPv4 out.
+	mayFragment bool
+	class       byte
+	hopLimit    byte
+	label       uint32
+	ports       [2]uint16
+	payload     []byte
 }
 
 var (
@@ -108,7 +110,10 @@ func (s shape) build() (packet []byte, start int) {
 		ip[0], ip[1] = 0x45, s.class
 		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)+len(transport)))
 		binary.BigEndian.PutUint16(ip[4:], s.id)
-		ip[6], ip[8], ip[9] = 0x40, s.hopLimit, s.protocol
+		ip[6], ip[8], ip[9] = dontFragment, s.hopLimit, s.protocol
+		if s.mayFragment {
+			ip[6] = 0
+		}
 		copy(ip[12:], addressA[12:])
 		copy(ip[16:], addressB[12:])
 		binary.BigEndian.PutUint16(ip[10:], ^naiveSum(0, ip))
