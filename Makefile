@@ -6,7 +6,7 @@ UNITS   := ./cmd/... ./config/... ./dds/... ./examples/... ./overlay/... ./ros_p
 RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock \
            ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/... ./ros_pkg/cdr ./ros_pkg/hnet/... ./ros_pkg/rtps/machine ./ros_pkg/ros/...
 
-.PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench lint deps clean
+.PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench ros-bench lint deps clean
 
 all: build
 
@@ -55,6 +55,10 @@ idle: deps
 # What goes by a Base against what goes directly: docs/relay.md.
 relay: deps
 	@$(GO) build -o bin/relay ./test/relay && bin/relay -o docs/relay.md
+
+# The ROS side beside Cyclone DDS: docs/ros-performance.md.
+ros-bench: deps
+	@$(GO) build -o bin/rosbench ./test/rosbench && bin/rosbench -o docs/ros-performance.md
 
 # Beside wireguard-go and others, interleaved, and the parts alone: docs/performance. 20 minutes; BENCH="-rounds 1 -seconds 2" is quicker.
 BENCH ?=

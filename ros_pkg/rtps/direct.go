@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,9 +24,11 @@ const (
 )
 
 // direct is the UDP socket of one family for samples. Reads wait in the kernel, in a thread of their own, and not in the runtime's poller: a sample
-// then costs one system call and wakes one thread. That halves its time.
+// then costs one system call and wakes one thread. That halves its time. But a thread that waits there may keep the processor from Go's other work for up to
+// 10 ms: where there is but one, the poller is used.
 type direct struct {
-	file   *os.File // closes the descriptor, if nobody else does
+	file   *os.File        // closes the descriptor, if nobody else does
+	poll   syscall.RawConn // nil: reads wait in the kernel
 	fd     uintptr
 	port   uint16
 	six    bool
@@ -33,12 +36,15 @@ type direct struct {
 }
 
 // openDirect binds to a port, in the network namespace of the calling thread.
-func openDirect(six bool, port uint16, localhost bool) (*direct, error) {
-	domain := unix.AF_INET
+func openDirect(six bool, port uint16, localhost, poll bool) (*direct, error) {
+	domain, kind := unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC
 	if six {
 		domain = unix.AF_INET6
 	}
-	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if poll {
+		kind |= unix.SOCK_NONBLOCK
+	}
+	fd, err := unix.Socket(domain, kind, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
@@ -56,6 +62,9 @@ func openDirect(six bool, port uint16, localhost bool) (*direct, error) {
 			err = unix.Bind(fd, a)
 		}
 	}
+	if err == nil && poll {
+		d.poll, err = d.file.SyscallConn()
+	}
 	if err != nil {
 		d.file.Close()
 		return nil, os.NewSyscallError("bind", err)
@@ -66,6 +75,10 @@ func openDirect(six bool, port uint16, localhost bool) (*direct, error) {
 // stop ends a read that waits, and all later ones. Whoever reads must be done before close.
 func (d *direct) stop() {
 	d.closed.Store(true)
+	if d.poll != nil {
+		_ = d.file.SetDeadline(time.Unix(1, 0))
+		return
+	}
 	_ = unix.Shutdown(int(d.fd), unix.SHUT_RDWR) // says that there is no connection, and wakes all the same
 }
 
@@ -116,7 +129,16 @@ func (d *direct) read(in *inbox) (int, error) {
 		h.Namelen = uint32(len(in.arrived[i].name))
 		h.SetControllen(len(in.arrived[i].control))
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, d.fd, uintptr(unsafe.Pointer(&in.messages[0])), inboxSize, unix.MSG_WAITFORONE, 0, 0)
+	var n uintptr
+	var errno unix.Errno
+	if d.poll != nil {
+		_ = d.poll.Read(func(uintptr) bool {
+			n, _, errno = unix.Syscall6(unix.SYS_RECVMMSG, d.fd, uintptr(unsafe.Pointer(&in.messages[0])), inboxSize, unix.MSG_DONTWAIT, 0, 0)
+			return errno != unix.EAGAIN
+		})
+	} else {
+		n, _, errno = unix.Syscall6(unix.SYS_RECVMMSG, d.fd, uintptr(unsafe.Pointer(&in.messages[0])), inboxSize, unix.MSG_WAITFORONE, 0, 0)
+	}
 	if d.closed.Load() {
 		return 0, os.ErrClosed
 	}
@@ -161,10 +183,10 @@ func (d *direct) write(out *outbox, ds []machine.Datagram) (failed int, why erro
 	for len(ds) > 0 {
 		n := min(len(ds), outboxSize)
 		for i := range n {
-			d.put(&out.messages[i], &out.leaving[i], &ds[i])
+			d.fill(&out.messages[i], &out.leaving[i], &ds[i])
 		}
 		for at := 0; at < n; {
-			sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, d.fd, uintptr(unsafe.Pointer(&out.messages[at])), uintptr(n-at), 0, 0, 0)
+			sent, errno := d.put(out.messages[at:n])
 			switch {
 			case errno == unix.EINTR:
 			case errno != 0:
@@ -174,7 +196,7 @@ func (d *direct) write(out *outbox, ds []machine.Datagram) (failed int, why erro
 				}
 				at++
 			default:
-				at += int(sent)
+				at += sent
 			}
 		}
 		clear(out.messages[:n]) // the payloads are another's
@@ -186,7 +208,25 @@ func (d *direct) write(out *outbox, ds []machine.Datagram) (failed int, why erro
 	return failed, why
 }
 
-func (d *direct) put(m *message, l *leaving, g *machine.Datagram) {
+// put sends the first of some messages, at least.
+func (d *direct) put(list []message) (sent int, errno unix.Errno) {
+	send := func(uintptr) bool {
+		var n uintptr
+		n, _, errno = unix.Syscall6(unix.SYS_SENDMMSG, d.fd, uintptr(unsafe.Pointer(&list[0])), uintptr(len(list)), 0, 0, 0)
+		sent = int(n)
+		return errno != unix.EAGAIN
+	}
+	if d.poll != nil {
+		if d.poll.Write(send) != nil && errno == 0 {
+			errno = unix.EBADF
+		}
+	} else {
+		send(0)
+	}
+	return sent, errno
+}
+
+func (d *direct) fill(m *message, l *leaving, g *machine.Datagram) {
 	binary.NativeEndian.PutUint16(l.name[:], unix.AF_INET)
 	binary.BigEndian.PutUint16(l.name[2:], g.To.Port())
 	m.header.Namelen = unix.SizeofSockaddrInet4

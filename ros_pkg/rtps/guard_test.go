@@ -19,7 +19,7 @@ func TestGuard(t *testing.T) {
 	const port = 7411
 	var d *direct
 	if err := a.Do(func() (err error) {
-		d, err = openDirect(true, port, false)
+		d, err = openDirect(true, port, false, false)
 		return err
 	}); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -81,7 +82,7 @@ func (n *network) bind(ports machine.Ports) error {
 		if six && n.localhost {
 			continue
 		}
-		user, err := openDirect(six, ports.User, n.localhost)
+		user, err := openDirect(six, ports.User, n.localhost, runtime.GOMAXPROCS(0) == 1)
 		if errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 			continue
 		}

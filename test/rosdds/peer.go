@@ -376,7 +376,7 @@ func (p *peer) deliver(s rtps.Sample) {
 	case p.done:
 	case p.o.mode == "client" && fast && s.Related.Writer != p.reader.GUID() && s.Related.Writer != p.writer.GUID():
 	case p.o.mode == "client" && header != nil && binary.LittleEndian.Uint64(header) != p.client:
-	case err != nil || m.crc != crc32.ChecksumIEEE(m.data):
+	case err != nil || m.crc != crc32.ChecksumIEEE(m.data) || s.SourceTime.IsZero(): // all libraries tell the time, if only with the first fragment
 		p.corrupt++
 		p.event("corrupt %d", m.number)
 	case p.o.mode == "server":

@@ -60,8 +60,12 @@ func (m *Machine) SetInterfaces(now time.Time, all []Interface) {
 	if !slices.Equal(before, m.userTo) || !m.announce.made {
 		m.makeAnnouncement()
 	}
-	if slices.ContainsFunc(before, func(a netip.AddrPort) bool { return !slices.Contains(m.userTo, a) }) {
-		m.reintroduce(now)
+	// While there is no address at all nobody can be told: between an old one and a new one there may be none.
+	if m.config.Localhost || slices.ContainsFunc(m.userTo, func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }) {
+		if slices.ContainsFunc(m.known, func(a netip.AddrPort) bool { return !slices.Contains(m.userTo, a) }) {
+			m.reintroduce(now)
+		}
+		m.known = slices.Clone(m.userTo)
 	}
 	m.hurry(now)
 }

@@ -108,6 +108,7 @@ type Machine struct {
 	links         []Interface
 	given         []Interface
 	ownAddrs      map[netip.Addr]bool
+	known         []netip.AddrPort // those announced last that others can reach
 	userTo        []netip.AddrPort // announced
 	metaTo        []netip.AddrPort
 	participants  map[wire.GuidPrefix]*remote

@@ -33,9 +33,10 @@ type readerProxy struct {
 	heartbeat timer
 	sending   timer
 	interval  time.Duration
-	since     int // samples since the last heartbeat
-	unasked   int // samples since the last one that wants an answer
-	silent    int // heartbeats without an answer
+	since     int  // samples since the last heartbeat
+	unasked   int  // samples since the last one that wants an answer
+	silent    int  // heartbeats without an answer
+	asking    bool // a heartbeat alone is being sent
 	asked     time.Time
 	rtt       time.Duration // as short as it was of late; 0: not known
 	owing     time.Time     // since when it owes an acknowledgement
@@ -87,9 +88,10 @@ func (p *readerProxy) owed(seq wire.SequenceNumber) bool {
 	return false
 }
 
-// to is where the reader is reached.
+// to is where the reader is reached. One that is silent is asked everywhere, and then written to where it answers from: who only claims to have an address
+// shall not have it flooded.
 func (p *readerProxy) to() []netip.AddrPort {
-	wide := p.silent >= wideAfter
+	wide := p.asking && p.silent >= wideAfter
 	if p.w.builtin {
 		return p.remote.metaTo(wide)
 	}
@@ -429,9 +431,11 @@ func (p *readerProxy) beat(now time.Time) {
 // tell sends a heartbeat on its own.
 func (p *readerProxy) tell(now time.Time, final bool) {
 	b := p.w.m.message(p.remote.info.Prefix)
+	p.asking = true
 	p.skipped(b)
 	p.ask(now, b, final)
 	p.w.m.post(p.to())
+	p.asking = false
 }
 
 // ask adds a heartbeat: it names what was sent so far, not what still waits.

@@ -11,6 +11,7 @@ import (
 
 const (
 	maxSources = 4 // addresses remembered that a participant sent from
+	maxMore    = 8 // addresses of endpoints remembered that are not the participant's
 	maxWide    = 4 // locators tried where it is not known which one works
 
 	// sourceFresh is how long after the newest source another one still counts.
@@ -24,7 +25,8 @@ type remote struct {
 	builtin    wire.BuiltinEndpoints
 	meta       []netip.AddrPort // announced, unicast, of a family that we have
 	user       []netip.AddrPort
-	local      bool // on this host
+	more       []netip.Addr // that its endpoints announced
+	local      bool         // on this host
 	group      time.Time
 	heard      time.Time // from an address of its own
 	challenged time.Time
@@ -108,7 +110,16 @@ func (r *remote) touch(now time.Time, from netip.AddrPort) {
 // announced reports whether the participant says that an address is its own.
 func (r *remote) announced(a netip.Addr) bool {
 	is := func(p netip.AddrPort) bool { return p.Addr() == a }
-	return slices.ContainsFunc(r.meta, is) || slices.ContainsFunc(r.user, is)
+	return slices.ContainsFunc(r.meta, is) || slices.ContainsFunc(r.user, is) || slices.Contains(r.more, a)
+}
+
+// learn takes note of the addresses of an endpoint's own.
+func (r *remote) learn(list []netip.AddrPort) {
+	for _, a := range list {
+		if len(r.more) < maxMore && !r.announced(a.Addr()) {
+			r.more = append(r.more, a.Addr())
+		}
+	}
 }
 
 // owns reports whether the participant, or who brought it here, may speak from an address. Programs of this host may

@@ -207,6 +207,7 @@ func (m *Machine) onSEDP(now time.Time, p *writerProxy, s Sample, key wire.GUID)
 		return
 	}
 	r.endpoints[d.GUID.Entity] = e
+	r.learn(e.unicast)
 	m.endpoints++
 	m.endpointBytes += e.cost
 	m.event(GraphEvent{Kind: kind, Participant: r.info, Endpoint: e.endpoint})
