@@ -71,6 +71,10 @@ type Host interface {
 	// removes the route, which is no error if there is none.
 	SetPeerRoute(name string, peer netip.Addr, mtu int) error
 
+	// SetIPv4 brings the IPv4 address of a device of ours, and the routes to it, to the wanted state; what is right already is not touched. It is no
+	// error to want none of a device that there is not.
+	SetIPv4(name string, spec IPv4Spec) error
+
 	// WriteHosts brings the marked block of a hosts file to the given names, leaving every other byte, the mode and the
 	// owner as they are. It does not write when nothing changes. A crash at any moment leaves the old file or the new,
 	// or, where the file cannot be replaced (a bind mount), a file that the next call repairs.

@@ -142,6 +142,23 @@ func TestInstigator(t *testing.T) {
 	}
 }
 
+// TestNetworkOfOneToldToMove: who is still served until it moves is not, once this host has its address itself.
+func TestNetworkOfOneToldToMove(t *testing.T) {
+	now := start
+	m := New(now, Config{Self: overlay(9, 1), Ranges: DefaultRanges})
+	m.SetNetworks(now, nil)
+	holder, other, a := overlay(9, 2), netip.MustParseAddr("fc94::1"), netip.MustParseAddr("198.19.77.7")
+	claim(t, m, now, holder, a, Used)
+	claim(t, m, now, other, a, Used)
+	if m.Peers()[holder] != a || len(m.Peers()) != 1 {
+		t.Fatalf("who was there first is not served: %v", m.Peers())
+	}
+	m.SetNetworks(now, []Network{{prefix("198.19.77.0/24"), "eth0"}})
+	if len(m.Peers()) != 0 {
+		t.Errorf("the LAN's address is a peer's: %v", m.Peers())
+	}
+}
+
 func TestBounds(t *testing.T) {
 	now := start
 	m := New(now, Config{Self: overlay(9, 1), Ranges: DefaultRanges})
@@ -183,7 +200,7 @@ func FuzzMachine(f *testing.F) {
 	f.Add(uint64(1), []byte("any words"))
 	f.Fuzz(func(t *testing.T, seed uint64, b []byte) {
 		rng := rand.New(rand.NewPCG(seed, 2))
-		r := prefix("198.19.0.0/28")
+		r := prefix("198.19.0.0/27")
 		networks := []Network{{prefix("198.19.0.8/30"), "eth0"}}
 		m := New(start, Config{Self: overlay(seed, 0), Ranges: []netip.Prefix{r}})
 		m.SetNetworks(start, networks)
@@ -206,7 +223,7 @@ func FuzzMachine(f *testing.F) {
 				}
 			default:
 				own, _ := m.Address()
-				msg := Message{Own: netip.AddrFrom4([4]byte{198, 19, 0, byte(rng.IntN(18))}), Known: own, Verdict: Verdict(rng.IntN(8)), Moment: uint32(now.UnixMilli()), Settled: rng.IntN(2) == 0, Answer: rng.IntN(2) == 0}
+				msg := Message{Own: netip.AddrFrom4([4]byte{198, 19, 0, byte(rng.IntN(34))}), Known: own, Verdict: Verdict(rng.IntN(8)), Moment: uint32(now.UnixMilli()), Settled: rng.IntN(2) == 0, Answer: rng.IntN(2) == 0}
 				if !own.IsValid() {
 					msg.Verdict = Unjudged
 				}

@@ -63,6 +63,7 @@ type Machine struct {
 	networks networks
 
 	own      netip.Addr // invalid = none
+	retired  bool       // this node has no address any more, and peers may think otherwise
 	settled  bool
 	left     []netip.Addr
 	blocker  Network   // what keeps this node from having an address, or its range from being routed
@@ -73,6 +74,7 @@ type Machine struct {
 	holders  map[netip.Addr]*peer // who is used, by IPv4 address
 	due      []*peer              // who is to be told
 	out      []Outgoing
+	batch    uint64 // counts the calls of Outgoing
 	version  uint64
 }
 
@@ -97,6 +99,8 @@ type peer struct {
 	tries                           int
 	retry                           time.Time // zero = none
 	due                             bool      // it is to be told
+	place                           int       // in out, of the batch
+	batch                           uint64
 	replies, changes, moves, causes bucket
 }
 
@@ -106,6 +110,7 @@ func New(now time.Time, c Config) *Machine {
 		self: c.Self, ranges: slices.Clone(c.Ranges), peers: make(map[netip.Addr]*peer), holders: make(map[netip.Addr]*peer), version: 1,
 	}
 	if len(m.ranges) == 0 {
+		m.retired = c.Saved.Address.IsValid()
 		return m
 	}
 	m.left = slices.Clone(c.Saved.Left[:min(len(c.Saved.Left), maxLeft)])
@@ -200,7 +205,9 @@ func (m *Machine) Up(now time.Time, address netip.Addr) {
 		return
 	}
 	p.up, p.answers, p.knows, p.theirs = true, false, netip.Addr{}, Unjudged
-	m.tell(p)
+	if len(m.ranges) > 0 || m.retired { // else it is told when it asks
+		m.tell(p)
+	}
 	m.speak(now)
 }
 
@@ -298,12 +305,11 @@ func (m *Machine) judge(now time.Time, p *peer) {
 	if verdict == p.verdict && clash == p.clash {
 		return
 	}
-	was := p.verdict
 	p.verdict, p.clash = verdict, clash
 	switch {
 	case verdict == Used:
 		m.holders[p.ipv4] = p
-	case was == Used && m.holders[p.ipv4] == p && verdict != Move:
+	case m.holders[p.ipv4] == p && verdict != Move:
 		delete(m.holders, p.ipv4)
 		m.reconsider(now, p.ipv4, p)
 	}
@@ -442,7 +448,7 @@ func (m *Machine) choose(now time.Time) {
 					continue
 				}
 			}
-			for i := range maxTries {
+			for i := range min(maxTries, 32<<(32-r.Bits())) {
 				a, ok := Candidate(m.self, r, i)
 				_, taken := m.networks.of(a)
 				switch {

@@ -82,6 +82,28 @@ func TestHalvesMeet(t *testing.T) {
 	}
 }
 
+// TestPartition: who is apart for a while and comes back keeps its address.
+func TestPartition(t *testing.T) {
+	w := newWorld(t, 9, 20, prefix("198.19.0.0/24"))
+	all(w)
+	w.run(time.Minute)
+	before := slices.Clone(w.last)
+	for i := range 10 {
+		for j := 10; j < 20; j++ {
+			w.cut(i, j)
+		}
+	}
+	w.run(10 * time.Minute)
+	all(w)
+	w.run(time.Minute)
+	if err := w.agreed(); err != nil {
+		t.Error(err)
+	}
+	if !slices.Equal(before, w.last) {
+		t.Errorf("addresses changed: %v, %v", before, w.last)
+	}
+}
+
 // twins finds two overlay addresses with one first candidate; the lower comes first.
 func twins(t *testing.T, r netip.Prefix) (low, high netip.Addr) {
 	t.Helper()
@@ -265,6 +287,28 @@ func TestOff(t *testing.T) {
 	}
 	if w.deliver > 6 {
 		t.Errorf("%d messages to say so", w.deliver)
+	}
+	// Two of them, as by default, have nothing to say at all.
+	w = newWorld(t, 6, 2)
+	w.link(0, 1)
+	w.run(10 * time.Minute)
+	if w.deliver != 0 {
+		t.Errorf("%d messages between two without IPv4", w.deliver)
+	}
+}
+
+// TestSwitchedOff: a node that had an address says that it has none any more.
+func TestSwitchedOff(t *testing.T) {
+	w := newWorld(t, 6, 2, DefaultRanges...)
+	w.link(0, 1)
+	w.run(time.Minute)
+	s := w.nodes[1].Save(func(netip.Addr) bool { return true })
+	w.nodes[1] = New(w.now, Config{Self: w.ids[1], Saved: s})
+	w.nodes[1].SetNetworks(w.now, nil)
+	w.nodes[1].Up(w.now, w.ids[0]) // the other noticed no end of the session
+	w.run(time.Minute)
+	if got := w.nodes[0].Peers(); len(got) != 0 {
+		t.Errorf("the other still has %v", got)
 	}
 }
 

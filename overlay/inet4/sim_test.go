@@ -24,6 +24,8 @@ type world struct {
 	moves   []int // changes of each node's address
 	last    []netip.Addr
 	deliver int
+	next    []time.Time  // of each node
+	stale   map[int]bool // whose next is another
 }
 
 type letter struct {
@@ -56,7 +58,7 @@ func overlay(seed uint64, i int) netip.Addr {
 }
 
 func newWorld(t *testing.T, seed uint64, n int, ranges ...netip.Prefix) *world {
-	w := &world{t: t, now: start, rng: rand.New(rand.NewPCG(seed, 1)), linked: make(map[[2]int]bool), moves: make([]int, n), last: make([]netip.Addr, n)}
+	w := &world{t: t, now: start, rng: rand.New(rand.NewPCG(seed, 1)), linked: make(map[[2]int]bool), moves: make([]int, n), last: make([]netip.Addr, n), next: make([]time.Time, n), stale: make(map[int]bool)}
 	for i := range n {
 		w.ids = append(w.ids, overlay(seed, i))
 		m := New(w.now, Config{Self: w.ids[i], Ranges: ranges})
@@ -74,6 +76,7 @@ func (w *world) link(i, j int) {
 		w.linked[pair(i, j)] = true
 		w.nodes[i].Up(w.now, w.ids[j])
 		w.nodes[j].Up(w.now, w.ids[i])
+		w.stale[i], w.stale[j] = true, true
 	}
 }
 
@@ -81,6 +84,7 @@ func (w *world) cut(i, j int) {
 	delete(w.linked, pair(i, j))
 	w.nodes[i].Down(w.ids[j])
 	w.nodes[j].Down(w.ids[i])
+	w.stale[i], w.stale[j] = true, true
 }
 
 func (w *world) index(id netip.Addr) int { return slices.Index(w.ids, id) }
@@ -104,13 +108,18 @@ func (w *world) post(i int) {
 // run lets time pass.
 func (w *world) run(d time.Duration) {
 	end := w.now.Add(d)
+	for i := range w.nodes {
+		w.stale[i] = true
+	}
 	for {
-		for i := range w.nodes {
+		for i := range w.stale {
 			w.post(i)
+			w.next[i] = w.nodes[i].Next()
 		}
+		clear(w.stale)
 		next := end
-		for _, m := range w.nodes {
-			if at := m.Next(); !at.IsZero() && at.Before(next) {
+		for _, at := range w.next {
+			if !at.IsZero() && at.Before(next) {
 				next = at
 			}
 		}
@@ -130,13 +139,15 @@ func (w *world) run(d time.Duration) {
 				continue
 			}
 			w.deliver++
+			w.stale[x.to] = true
 			if err := w.nodes[x.to].Receive(w.now, w.ids[x.from], x.b); err != nil {
 				w.t.Fatalf("a message of ours was not understood: %v", err)
 			}
 		}
-		for _, m := range w.nodes {
-			if at := m.Next(); !at.IsZero() && !at.After(w.now) {
-				m.Tick(w.now)
+		for i, at := range w.next {
+			if !at.IsZero() && !at.After(w.now) {
+				w.nodes[i].Tick(w.now)
+				w.stale[i] = true
 			}
 		}
 	}

@@ -55,12 +55,11 @@ func (m *Machine) send(now time.Time, p *peer) {
 	if p.verdict == NetworkClash {
 		msg.Clash = p.clash.Prefix.Masked()
 	}
-	for i := range m.out { // only the last word counts
-		if m.out[i].Peer == p.address {
-			m.out[i].Message = msg
-			return
-		}
+	if p.batch == m.batch && p.place < len(m.out) && m.out[p.place].Peer == p.address { // only the last word counts
+		m.out[p.place].Message = msg
+		return
 	}
+	p.batch, p.place = m.batch, len(m.out)
 	m.out = append(m.out, Outgoing{p.address, msg})
 }
 
@@ -68,6 +67,7 @@ func (m *Machine) send(now time.Time, p *peer) {
 func (m *Machine) Outgoing() []Outgoing {
 	out := m.out
 	m.out = nil
+	m.batch++
 	return out
 }
 

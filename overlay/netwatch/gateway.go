@@ -71,28 +71,34 @@ func defaultGateways() (found []Gateway, err error) {
 		found = append(found, Gateway{Address: address, Interface: index, Source: source.Unmap(), Metric: r.Priority})
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		// One by one, for some hosts have a hundred thousand routes.
-		e := netlink.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool {
-			if r.Dst != nil {
-				if bits, _ := r.Dst.Mask.Size(); bits > 0 {
-					return true
-				}
-			}
-			if r.Type != unix.RTN_UNICAST {
-				return true
-			}
-			add(&r, r.Gw, r.LinkIndex, r.Flags)
-			for _, hop := range r.MultiPath {
-				add(&r, hop.Gw, hop.LinkIndex, r.Flags|hop.Flags)
-			}
-			return true
-		})
-		// A kernel without IPv6 has no routes of it.
-		if e != nil && !errors.Is(e, unix.EAFNOSUPPORT) && !errors.Is(e, unix.EOPNOTSUPP) {
-			err = errors.Join(err, e)
-		}
+		err = errors.Join(err, eachDefaultRoute(family, add))
 	}
 	return found, err
+}
+
+// eachDefaultRoute calls f for each next hop of each default route of a family in the main table.
+func eachDefaultRoute(family int, f func(r *netlink.Route, gateway net.IP, index, flags int)) error {
+	// One by one, for some hosts have a hundred thousand routes.
+	err := netlink.RouteListFilteredIter(family, &netlink.Route{}, 0, func(r netlink.Route) bool {
+		if r.Dst != nil {
+			if bits, _ := r.Dst.Mask.Size(); bits > 0 {
+				return true
+			}
+		}
+		if r.Type != unix.RTN_UNICAST {
+			return true
+		}
+		f(&r, r.Gw, r.LinkIndex, r.Flags)
+		for _, hop := range r.MultiPath {
+			f(&r, hop.Gw, hop.LinkIndex, r.Flags|hop.Flags)
+		}
+		return true
+	})
+	// A kernel without IPv6 has no routes of it.
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
+	return err
 }
 
 // source asks the kernel for the local address of packets through g.

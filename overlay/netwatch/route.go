@@ -61,6 +61,9 @@ func RouteTo(remote netip.Addr) (Route, error) {
 	return route, nil
 }
 
+// overlayProtocol marks the overlay's own routes: host.RouteProtocol.
+const overlayProtocol = 0x94
+
 // matters tells whether a route event may change the way to a peer on the underlay. The overlay's own routes do not, nor
 // those that come with each address, nor what the kernel learned about a single path.
 func matters(message []byte) bool {
@@ -68,7 +71,7 @@ func matters(message []byte) bool {
 		return false
 	}
 	m := nl.DeserializeRtMsg(message)
-	if m.Flags&unix.RTM_F_CLONED != 0 || m.Table == unix.RT_TABLE_LOCAL {
+	if m.Flags&unix.RTM_F_CLONED != 0 || m.Table == unix.RT_TABLE_LOCAL || m.Protocol == overlayProtocol {
 		return false
 	}
 	// Not by nl.ParseRouteAttr, which panics on a length that is not so.

@@ -89,22 +89,23 @@ func (c *Coalescer) Flush() error {
 // network finds an IPv6 header, or an IPv4 header without options in front of a
 // whole packet, whose length and checksum are as they should be.
 func network(packet []byte) (headerLen int, protocol uint8) {
-	if len(packet) < ipv4HeaderLen+udpHeaderLen || len(packet) > MaxPacket {
-		return 0, 0
-	}
-	switch packet[0] >> 4 {
-	case 6:
-		if len(packet) >= ipv6HeaderLen+udpHeaderLen && int(binary.BigEndian.Uint16(packet[4:])) == len(packet)-ipv6HeaderLen {
+	if len(packet) >= ipv6HeaderLen+udpHeaderLen && packet[0]>>4 == 6 {
+		if len(packet) <= MaxPacket && int(binary.BigEndian.Uint16(packet[4:])) == len(packet)-ipv6HeaderLen {
 			return ipv6HeaderLen, packet[6]
 		}
-	case 4:
-		const fragment = 0x3fff // more fragments, offset
-		if packet[0] == 4<<4|ipv4HeaderLen/4 && int(binary.BigEndian.Uint16(packet[2:])) == len(packet) &&
-			binary.BigEndian.Uint16(packet[6:])&fragment == 0 && Checksum(0, packet[:ipv4HeaderLen]) == 0xffff {
-			return ipv4HeaderLen, packet[9]
-		}
+		return 0, 0
 	}
-	return 0, 0
+	return networkIPv4(packet)
+}
+
+func networkIPv4(packet []byte) (headerLen int, protocol uint8) {
+	const fragment = 0x3fff // more fragments, offset
+	if len(packet) < ipv4HeaderLen+udpHeaderLen || len(packet) > MaxPacket || packet[0] != 4<<4|ipv4HeaderLen/4 ||
+		int(binary.BigEndian.Uint16(packet[2:])) != len(packet) || binary.BigEndian.Uint16(packet[6:])&fragment != 0 ||
+		Checksum(0, packet[:ipv4HeaderLen]) != 0xffff {
+		return 0, 0
+	}
+	return ipv4HeaderLen, packet[9]
 }
 
 // classify finds TCP and UDP packets directly behind an IP header whose
@@ -158,16 +159,20 @@ func (c *Coalescer) continues(f flow, packet []byte) bool {
 		return false
 	}
 	head := c.headers[HeaderLen : HeaderLen+f.headerLen]
+	var transport []byte
 	if f.ipLen == ipv6HeaderLen {
 		// All of the header but its length: traffic class and flow label, hop
 		// limit, addresses.
 		if !bytes.Equal(head[:4], packet[:4]) || !bytes.Equal(head[6:ipv6HeaderLen], packet[6:ipv6HeaderLen]) {
 			return false
 		}
-	} else if !c.continuesIPv4(head, packet) {
-		return false
+		head, transport = head[ipv6HeaderLen:], packet[ipv6HeaderLen:f.headerLen]
+	} else {
+		if !c.continuesIPv4(head, packet) {
+			return false
+		}
+		head, transport = head[ipv4HeaderLen:], packet[ipv4HeaderLen:f.headerLen]
 	}
-	head, transport := head[f.ipLen:], packet[f.ipLen:f.headerLen]
 	if !bytes.Equal(head[:4], transport[:4]) { // ports
 		return false
 	}
