@@ -112,8 +112,8 @@ func TestJSON(t *testing.T) {
 	}
 	_, socket := serve(t, n)
 	for path, want := range map[string]string{
-		"status":    `{"address":"fc94::1","hostname":"","interface":"hnet0","whitelist_enabled":false,"nat":"unknown","version":"1","bases":[],"warnings":[]}`,
-		"peers":     `[{"address":"fc94::2","hostname":"","state":"idle","path":"none","endpoint":"","rtt_ms":null,"jitter_ms":null,"loss":null,"tx_bytes":0,"rx_bytes":0,"last_handshake":null,"whitelisted":true}]`,
+		"status":    `{"address":"fc94::1","hostname":"","interface":"hnet0","whitelist_enabled":false,"nat":"unknown","version":"1","bases":[],"warnings":[],"ipv4":""}`,
+		"peers":     `[{"address":"fc94::2","hostname":"","state":"idle","path":"none","endpoint":"","rtt_ms":null,"jitter_ms":null,"loss":null,"tx_bytes":0,"rx_bytes":0,"last_handshake":null,"whitelisted":true,"ipv4":""}]`,
 		"whitelist": `{"enabled":false,"entries":[]}`,
 		"hosts":     `[]`,
 	} {

@@ -75,6 +75,8 @@ func (s *Server) handler() http.Handler {
 		}
 		return doctor(r, peer)
 	})
+	read("GET /v1/traffic", func(r *http.Request) (any, error) { return s.traffic(r, "") })
+	read("GET /v1/traffic/{peer}", func(r *http.Request) (any, error) { return s.traffic(r, r.PathValue("peer")) })
 	wait("POST /v1/ping", s.ping)
 	wait("POST /v1/connect", s.connect)
 	mux.HandleFunc("GET /v1/events", s.events)

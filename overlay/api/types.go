@@ -19,6 +19,7 @@ type Status struct {
 	Version          string     `json:"version"`
 	Bases            []Base     `json:"bases"`
 	Warnings         []Warning  `json:"warnings"`
+	IPv4             netip.Addr `json:"ipv4"` // own address inside the overlay, "" if there is none; it may change
 }
 
 // BaseState says how this node stands with a Base.
@@ -85,6 +86,7 @@ type Peer struct {
 	RxBytes       uint64         `json:"rx_bytes"`
 	LastHandshake *time.Time     `json:"last_handshake"` // RFC 3339
 	Whitelisted   bool           `json:"whitelisted"`
+	IPv4          netip.Addr     `json:"ipv4"`            // its address inside the overlay, "" if it has none that this node uses
 	Paths         []PeerPath     `json:"paths,omitempty"` // all that were tried lately; left out if there are none, as for stock WireGuard peers
 }
 
@@ -109,6 +111,14 @@ type PeerPath struct {
 	Jitter   *float64       `json:"jitter_ms"`
 	Loss     *float64       `json:"loss"` // 0..1, of the last 32 probes
 	MTU      int            `json:"mtu"`  // largest IP packet of the underlay known to pass, 0 if unknown
+	// Interface is the one that the path is bound to, "" if it goes where this host's routing says.
+	Interface string `json:"interface,omitempty"`
+	Spare     bool   `json:"spare,omitempty"`  // by an uplink kept for copies, and for when nothing else works, here or at the peer
+	Copies    bool   `json:"copies,omitempty"` // carries the copies of what is sent on two paths
+	// Limit is what the path is held to so that no queue stands on it, in Mbit/s, nil while it is not held back; Queueing how long datagrams wait on
+	// their way all the same.
+	Limit    *float64 `json:"limit_mbit,omitempty"`
+	Queueing *float64 `json:"queueing_ms,omitempty"`
 }
 
 // Whitelist is the list of who may talk to this node.
@@ -137,6 +147,7 @@ type ID struct {
 	Address   netip.Addr `json:"address"`
 	Ed25519   string     `json:"ed25519"`
 	WireGuard string     `json:"wireguard"`
+	IPv4      netip.Addr `json:"ipv4,omitzero"` // of this node, inside the overlay; left out if there is none
 }
 
 // WhitelistAdd asks for a peer to be let in. Either Address or Key is given; fields left empty keep what an
@@ -174,6 +185,7 @@ const (
 	EventPeerRefused EventType = "peer_refused" // a node that may not talk asked for contact; Peer has its address and endpoint alone
 	EventWhitelist   EventType = "whitelist"    // the whitelist changed
 	EventHosts       EventType = "hosts"        // the names changed
+	EventIPv4        EventType = "ipv4"         // an IPv4 address inside the overlay changed: that of the peer, or this node's own; Detail is the new one
 	EventBase        EventType = "base"         // a Base's state changed
 	EventWarning     EventType = "warning"      // a warning appeared or went
 	EventOverflow    EventType = "overflow"     // the reader was too slow: the last event of this stream

@@ -5,6 +5,7 @@ package config
 import (
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 )
@@ -51,6 +52,8 @@ type Config struct {
 	WhitelistEnabledSet bool
 	Relay               bool
 	LowData             bool
+	// Pace has each path to a peer held to what it carries without a queue.
+	Pace bool
 	// Proxy is the HTTP proxy for connections to Bases by TCP: http://[user:password@]host:port, "" = the environment's, or
 	// NoProxy. It may hold a password: never print it. See ProxyFor.
 	Proxy     string
@@ -59,6 +62,16 @@ type Config struct {
 	LogLevel  slog.Level
 	Metrics   string // host:port of the Prometheus endpoint; "" = none
 	DDS       DDS
+	// Multicast has multicast packets on hnet0 carried to the peers that listen to their group.
+	Multicast bool
+	// IPv4 says where this node's IPv4 address inside the overlay is taken from. Off by default, see docs/adr/0030-ipv4-on-hnet0.md.
+	IPv4 IPv4
+}
+
+// IPv4 says where addresses inside the overlay are taken from.
+type IPv4 struct {
+	Off   bool
+	Range netip.Prefix // invalid = inet4.DefaultRanges
 }
 
 // Base is one Base server. Its address pins its identity.
@@ -83,9 +96,39 @@ type Peer struct {
 // DDS configures what the daemon does for DDS.
 type DDS struct {
 	Enabled bool
-	Dir     string // absolute
+	Dir     string // absolute; see Folder
+	Mode    string // DDSBoth or DDSOverlay
 	Lanes   []Lane
+	// Watch has the daemon look at which topic takes how much, and treat topics as Lanes say.
+	Watch bool
+	// Release is that of the ROS 2 programs of this host: ReleaseAuto, ReleaseAny or the name of a distribution.
+	Release string
+	// Mixed lets programs of ROS 2 Humble and of Iron and later find each other.
+	Mixed bool
 }
+
+// What dds.mode may say: which networks the profiles have DDS programs use.
+const (
+	DDSBoth    = "both"    // the overlay beside the LAN, where the library can
+	DDSOverlay = "overlay" // the overlay alone
+)
+
+// DefaultDDSDir is where the profiles are written if nothing else is set.
+const DefaultDDSDir = DefaultState + "/dds"
+
+// Folder is where the profiles are: Dir or, where that is not set, in the state folder.
+func (c DDS) Folder(p Paths) string {
+	if c.Dir == DefaultDDSDir {
+		return filepath.Join(p.State, "dds")
+	}
+	return c.Dir
+}
+
+// What dds.release may say in place of a distribution.
+const (
+	ReleaseAuto = "auto" // found out for each program
+	ReleaseAny  = "any"  // programs without ROS, which may meet everybody
+)
 
 // Lane puts the topics that match a pattern into a lane of the tunnel.
 type Lane struct {
@@ -105,6 +148,8 @@ func Default() Config {
 		Cipher:           CipherAuto,
 		HostsFile:        "/etc/hosts",
 		LogLevel:         slog.LevelInfo,
-		DDS:              DDS{Enabled: true, Dir: "/var/lib/hnet/dds"},
+		Pace:             true,
+		IPv4:             IPv4{Off: true},
+		DDS:              DDS{Enabled: true, Watch: true, Dir: DefaultDDSDir, Mode: DDSBoth, Release: ReleaseAuto},
 	}
 }

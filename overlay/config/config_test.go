@@ -23,7 +23,7 @@ func testKey(t testing.TB, n byte) identity.PublicKey {
 	return identity.FromSeed([32]byte{n}).PublicKey()
 }
 
-var compare = cmp.Options{cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreUnexported(Peer{})}
+var compare = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.IgnoreUnexported(Peer{})}
 
 func TestDefaults(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", "---\n", "bases:\npeers:\nport:\ndds:\n"} {
@@ -68,12 +68,15 @@ port_mapping: false
 whitelist_enabled: false
 relay: true
 low_data: true
+pace: false
 proxy: "http://me:s%40cret@proxy.example.org:3128"
 cipher: aes256gcm
 hosts_file: ""
 log_level: debug
 metrics: "127.0.0.1:9586"
-dds: {enabled: false, dir: /tmp/dds, lanes: [{match: "/cmd_vel", lane: urgent, redundant: true}, {match: /map}]}
+dds: {enabled: false, dir: /tmp/dds, mode: overlay, lanes: [{match: "/cmd_vel", lane: urgent, redundant: true}, {match: /map}], watch: false, release: jazzy, mixed: allow}
+multicast: true
+ipv4: 10.94.0.0/16
 `
 	path := filepath.Join(dir, "hnet.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -95,7 +98,9 @@ dds: {enabled: false, dir: /tmp/dds, lanes: [{match: "/cmd_vel", lane: urgent, r
 		},
 		WhitelistEnabledSet: true, Relay: true, LowData: true, Proxy: "http://me:s%40cret@proxy.example.org:3128", Cipher: CipherAES256GCM,
 		LogLevel: slog.LevelDebug, Metrics: "127.0.0.1:9586",
-		DDS: DDS{Dir: "/tmp/dds", Lanes: []Lane{{Match: "/cmd_vel", Lane: "urgent", Redundant: true}, {Match: "/map", Lane: "normal"}}},
+		DDS:       DDS{Dir: "/tmp/dds", Mode: DDSOverlay, Lanes: []Lane{{Match: "/cmd_vel", Lane: "urgent", Redundant: true}, {Match: "/map", Lane: "normal"}}, Release: "jazzy", Mixed: true},
+		Multicast: true,
+		IPv4:      IPv4{Range: netip.MustParsePrefix("10.94.0.0/16")},
 	}
 	if diff := cmp.Diff(want, got, compare); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -145,7 +150,15 @@ func TestMistakes(t *testing.T) {
 		{"endpoint inside", "peers:\n  - key: " + key + "\n    endpoint: \"[fc94::9]:5582\"\n", `f.yaml:3: endpoint: fc94::9 is an address inside the overlay: expected how the host is reached without it`},
 		{"psk_file", "peers:\n  - key: " + key + "\n    psk_file: psk\n", `f.yaml:3: psk_file: expected a path that begins with /, found "psk"`},
 		{"dds dir", "dds: {dir: here}\n", `f.yaml:1: dir: expected a path that begins with /, found "here"`},
+		{"ipv4 word", "ipv4: on\n", `f.yaml:1: ipv4: expected auto | off | a range such as 10.94.0.0/16, found "on"`},
+		{"ipv4 of the Internet", "ipv4: 8.8.0.0/16\n", `f.yaml:1: ipv4: expected a range of private addresses, found 8.8.0.0/16, which has others' on the Internet`},
+		{"ipv4 with host bits", "ipv4: 10.94.0.1/16\n", `f.yaml:1: ipv4: expected a range without host bits: 10.94.0.0/16`},
+		{"ipv4 too small", "ipv4: 10.94.0.0/30\n", `f.yaml:1: ipv4: expected a range of /8 to /28, found 10.94.0.0/30`},
+		{"dds mode", "dds: {mode: lan}\n", `f.yaml:1: mode: expected both | overlay, found "lan"`},
 		{"lane", "dds:\n  lanes:\n    - {match: /a, lane: fast}\n", `f.yaml:3: lane: expected urgent | normal | bulk, found "fast"`},
+		{"watch", "dds: {watch: sometimes}\n", `f.yaml:1: watch: expected true or false, found "sometimes"`},
+		{"release", "dds:\n  release: melodic\n", `f.yaml:2: release: expected auto | any | foxy | galactic | humble | iron | jazzy | kilted | lyrical | rolling, found "melodic"`},
+		{"mixed", "dds: {mixed: yes}\n", `f.yaml:1: mixed: expected separate | allow, found "yes"`},
 		{"lane without match", "dds:\n  lanes:\n    - {lane: bulk}\n", `f.yaml:3: this lane has no match: expected match: with a topic such as "/cmd_vel"`},
 		{"topic", "dds:\n  lanes:\n    - {match: cmd_vel}\n", `f.yaml:3: match: expected a topic that begins with / such as "/cmd_vel" (* and ? stand for anything), found "cmd_vel"`},
 		{"proxy kind", "proxy: socks5://a.b:1080\n", `f.yaml:1: proxy: a proxy of the kind socks5: expected an HTTP proxy, http://HOST:PORT`},

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+	"github.com/hnet-robotics/hnet_bridge/overlay/inet4"
 )
 
 // Parse reads a configuration from data; file is its name in errors. It does not read the files that data names.
@@ -78,12 +79,42 @@ func (d *decoder) top(n *yaml.Node, c *Config) error {
 		"relay":      d.boolean(&c.Relay),
 		"proxy":      d.text(&c.Proxy, optional(checkProxy)),
 		"low_data":   d.boolean(&c.LowData),
+		"pace":       d.boolean(&c.Pace),
 		"cipher":     d.text((*string)(&c.Cipher), oneOf(string(CipherAuto), string(CipherChaCha20Poly1305), string(CipherAES256GCM))),
 		"hosts_file": d.text(&c.HostsFile, optional(checkAbsolute)),
 		"log_level":  d.logLevel(&c.LogLevel),
 		"metrics":    d.text(&c.Metrics, optional(checkListen)),
 		"dds":        func(n *yaml.Node) error { return d.dds(n, &c.DDS) },
+		"multicast":  d.boolean(&c.Multicast),
+		"ipv4":       d.ipv4(&c.IPv4),
 	})
+}
+
+// ipv4 reads auto, off or a range.
+func (d *decoder) ipv4(out *IPv4) func(*yaml.Node) error {
+	return func(n *yaml.Node) error {
+		var text string
+		if err := d.text(&text, nil)(n); err != nil {
+			return err
+		}
+		switch text {
+		case "auto":
+			*out = IPv4{}
+			return nil
+		case "off":
+			*out = IPv4{Off: true}
+			return nil
+		}
+		r, err := netip.ParsePrefix(text)
+		if err != nil {
+			return d.errorf(n, "ipv4: expected auto | off | a range such as 10.94.0.0/16, found %q", text)
+		}
+		if err := inet4.CheckRange(r); err != nil {
+			return d.errorf(n, "ipv4: %v", err)
+		}
+		*out = IPv4{Range: r}
+		return nil
+	}
 }
 
 func (d *decoder) base(n *yaml.Node, c *Config) error {
@@ -159,6 +190,7 @@ func (d *decoder) dds(n *yaml.Node, c *DDS) error {
 	return d.mapping(n, "dds", fields{
 		"enabled": d.boolean(&c.Enabled),
 		"dir":     d.text(&c.Dir, checkAbsolute),
+		"watch":   d.boolean(&c.Watch),
 		"lanes": d.list(MaxLanes, func(n *yaml.Node) error {
 			lane := Lane{Lane: "normal"}
 			err := d.mapping(n, "a lane", fields{
@@ -180,6 +212,14 @@ func (d *decoder) dds(n *yaml.Node, c *DDS) error {
 			c.Lanes = append(c.Lanes, lane)
 			return nil
 		}),
+		"mode":    d.text(&c.Mode, oneOf(DDSBoth, DDSOverlay)),
+		"release": d.text(&c.Release, oneOf(ReleaseAuto, ReleaseAny, "foxy", "galactic", "humble", "iron", "jazzy", "kilted", "lyrical", "rolling")),
+		"mixed": func(n *yaml.Node) error {
+			var word string
+			err := d.text(&word, oneOf("separate", "allow"))(n)
+			c.Mixed = word == "allow"
+			return err
+		},
 	})
 }
 

@@ -48,7 +48,7 @@ func (p *pacer) times() int {
 
 // paced gives a's path to b a pacer. What b sends is lost from then on, so that the path stays.
 func paced(n *network, a, b *node, until func(time.Time) time.Time) *pacer {
-	c := &pacer{direct: direct{a.port}, until: until}
+	c := &pacer{direct: direct{socket: a.port}, until: until}
 	n.setFilter(func(from, to netip.AddrPort, d []byte) []delivery {
 		if from == b.port.address() {
 			return nil
@@ -138,7 +138,7 @@ func TestWhatLeavesTheLanesRenewsTheSession(t *testing.T) {
 	p := a.peers.get(b.address)
 	now := a.now.Add(wireguard.RekeyAfterTime + time.Second)
 	p.mu.Lock()
-	a.wait(p, now, 0, superpacket(udpPacket(a.address, b.address, 1, 100)))
+	a.wait(p, now, Treatment{}, superpacket(udpPacket(a.address, b.address, 1, 100)))
 	p.mu.Unlock()
 	a.perform(now, p, action{flush: true}, a.out)
 	a.out.flush()
@@ -155,12 +155,12 @@ func TestWhatLeavesTheLanesRenewsTheSession(t *testing.T) {
 	now = a.now.Add(wireguard.RejectAfterTime + time.Minute)
 	b.inboxed = 0
 	p.mu.Lock()
-	a.wait(p, now, 0, superpacket(udpPacket(a.address, b.address, 1, 100)))
+	a.wait(p, now, Treatment{}, superpacket(udpPacket(a.address, b.address, 1, 100)))
 	p.machine.Forget()
 	p.mu.Unlock()
 	a.perform(now, p, action{flush: true}, a.out)
 	a.out.flush()
-	if b.inboxed != 1 || b.inbox[0].Buf[0] != 1 || p.lanes.empty() {
+	if b.inboxed != 1 || b.inbox[0].Buf[0] != 1 || p.lanes.Empty() {
 		t.Errorf("%d datagrams, want an initiation", b.inboxed)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hnet-robotics/hnet_bridge/overlay/lane"
 	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 )
 
@@ -162,6 +163,9 @@ func TestEndpointsInsideTheOverlayAreNeverUsed(t *testing.T) {
 	})
 }
 
+// waitingPackets is how many small packets wait for a first path.
+const waitingPackets = 128
+
 func TestFirstPacketsWaitInOrderWithinBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -169,7 +173,7 @@ func TestFirstPacketsWaitInOrderWithinBounds(t *testing.T) {
 		b := newNode(t, n, 2, "192.0.2.2:5582")
 		b.knows(a)
 		a.knows(b) // no endpoint yet
-		for i := range uint32(lanePackets + 50) {
+		for i := range uint32(waitingPackets + 50) {
 			a.send(udpPacket(a.id.Address(), b.id.Address(), i, 200))
 		}
 		time.Sleep(time.Second)
@@ -180,16 +184,16 @@ func TestFirstPacketsWaitInOrderWithinBounds(t *testing.T) {
 		a.Refresh(b.id.Address())
 		synctest.Wait()
 		got := b.received()
-		if len(got) != lanePackets {
-			t.Fatalf("%d packets, want the last %d", len(got), lanePackets)
+		if len(got) != waitingPackets {
+			t.Fatalf("%d packets, want the last %d", len(got), waitingPackets)
 		}
 		for i, p := range got {
 			if number := binary.BigEndian.Uint32(p[48:]); number != uint32(i+50) {
 				t.Fatalf("packet %d came as number %d", number, i)
 			}
 		}
-		if a.Stats().LaneOverflow.Load() != 50 || a.waiting.used.Load() != 0 {
-			t.Errorf("%d packets counted as lost, %d bytes still held", a.Stats().LaneOverflow.Load(), a.waiting.used.Load())
+		if a.Stats().LaneOverflow.Load() != 50 || a.waiting.Used() != 0 {
+			t.Errorf("%d packets counted as lost, %d bytes still held", a.Stats().LaneOverflow.Load(), a.waiting.Used())
 		}
 	})
 }
@@ -207,13 +211,13 @@ func TestWhatWaitsTooLongExpires(t *testing.T) {
 				a.known.put(Contact{Address: b.id.Address()})
 			}
 			a.send(udpPacket(a.id.Address(), b.id.Address(), 1, 200))
-			time.Sleep(laneMaxAge - time.Millisecond)
-			if a.waiting.used.Load() == 0 {
+			time.Sleep(lane.MaxAge - time.Millisecond)
+			if a.waiting.Used() == 0 {
 				t.Fatal("it expired too early")
 			}
 			time.Sleep(2 * time.Millisecond)
-			if a.waiting.used.Load() != 0 || a.Stats().LaneOverflow.Load() != 1 {
-				t.Errorf("key known %v: %d bytes still wait", keyKnown, a.waiting.used.Load())
+			if a.waiting.Used() != 0 || a.Stats().LaneOverflow.Load() != 1 {
+				t.Errorf("key known %v: %d bytes still wait", keyKnown, a.waiting.Used())
 			}
 			a.knows(b, "192.0.2.2:5582")
 			a.Refresh(b.id.Address())
@@ -227,19 +231,19 @@ func TestAllLanesTogetherAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
 		a := newNode(t, n, 1, "192.0.2.1:5582")
-		for i := range byte(60) {
+		for i := range byte(130) {
 			id := testIdentity(100 + i)
 			a.known.put(Contact{Address: id.Address()})
-			for range lanePackets {
+			for range waitingPackets {
 				a.send(udpPacket(a.id.Address(), id.Address(), 1, 1280))
 			}
 			synctest.Wait()
 		}
-		if got := a.waiting.used.Load(); got > laneBytesTotal || got < laneBytesTotal/2 {
-			t.Errorf("%d bytes wait, the bound is %d", got, laneBytesTotal)
+		if got := a.waiting.Used(); got > lane.MostBytes || got < lane.MostBytes/2 {
+			t.Errorf("%d bytes wait, the bound is %d", got, lane.MostBytes)
 		}
-		time.Sleep(laneMaxAge + time.Second)
-		if got := a.waiting.used.Load(); got != 0 {
+		time.Sleep(lane.MaxAge + time.Second)
+		if got := a.waiting.Used(); got != 0 {
 			t.Errorf("%d bytes wait for ever", got)
 		}
 	})
@@ -373,7 +377,7 @@ func TestLinkLocalEndpointsAreNotToldInsideTheTunnel(t *testing.T) {
 		global, local := netip.MustParseAddrPort("[2001:db8::7]:5582"), netip.MustParseAddrPort("[fe80::7]:5582")
 		x := ends{list: []netip.AddrPort{local, global}}
 		b.ends.Store(&x) // as one that does not know better
-		say(b, a, b.endpointsMessage(path.NoSignal))
+		say(b, a, b.endpointsMessage(path.NoSignal, false))
 		synctest.Wait()
 		p := a.peers.get(b.id.Address())
 		p.mu.Lock()

@@ -49,7 +49,7 @@ func newSide(t testing.TB, number byte, addr string, opts ...nodeOption) *side {
 		t.Fatal(err)
 	}
 	s.out = newOutbound(s.Engine)
-	s.in = newInbound(s.Engine, direct{sideSocket{s}})
+	s.in = newInbound(s.Engine, direct{socket: sideSocket{s}})
 	return s
 }
 

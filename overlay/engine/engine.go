@@ -1,10 +1,11 @@
 // Package engine carries IP packets between hnet0 and the peers: the way from the TUN device to the UDP socket and back, each run to
 // completion in the goroutine that read the batch.
 //
-//	tun.Device -> outbound -> peer lanes (only while there is no session or path) -> seal -> train -> carrier -> underlay.Socket
+//	tun.Device -> outbound -> peer lanes (only while there is no session or path, or the path takes no more) -> seal -> train -> carrier -> underlay.Socket
 //	underlay.Socket -> demultiplex -> open -> replay window -> allowed prefixes -> tun.Coalescer -> tun.Device
 //
-// The protocol's decisions are the wireguard package's; who may talk is the Directory's. The engine owns the peer table, the paths in use and the lanes.
+// The protocol's decisions are the wireguard package's; who may talk is the Directory's. The engine owns the peer table, the paths in use, their
+// pacing and the lanes.
 package engine
 
 import (
@@ -23,6 +24,7 @@ import (
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/fragment"
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+	"github.com/hnet-robotics/hnet_bridge/overlay/lane"
 	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
@@ -71,6 +73,9 @@ const (
 	Refused
 	// TooLarge: a datagram was larger than the path can carry.
 	TooLarge
+	// CopiesWanted: traffic with the peer goes on two paths, and this host has uplinks that routing does not choose: SetSpareEndpoints is to tell where
+	// it may be found by them. It comes every 20 s as long as that is so.
+	CopiesWanted
 )
 
 // Event is something that happened to a peer.
@@ -91,7 +96,9 @@ type Own interface {
 	Control(now time.Time, b []byte, from netip.AddrPort, local underlay.Source)
 }
 
-// Config is what an Engine is made from. All fields but IPv4 or IPv6 (one of them), Notify, OnLink, Scout, Own and Log must be set.
+// Config is what an Engine is made from. All fields but IPv4 or IPv6 (one of them), Notify, OnLink, Route, Unpaced, LowData,
+// Scout, Own, Admit, IPv4Message,
+// Inspect, Multicast and Log must be set.
 type Config struct {
 	Identity  *identity.Identity
 	Device    tun.Device
@@ -108,11 +115,28 @@ type Config struct {
 	Notify func(Event)
 	// OnLink reports whether an underlay address is on a link of this host. It may be nil, and must neither block nor call the Engine.
 	OnLink func(netip.Addr) bool
+	// Route returns the index of the interface by which the kernel sends to an underlay address, 0 if it does not know; see SetUplinks. nil has the host
+	// taken for one with a single uplink. It is called in the sockets' loops and must be quick.
+	Route func(netip.Addr) uint32
+	// Unpaced has no path held to what it takes without a queue. The peers are told what they need to hold back all the same.
+	Unpaced bool
+	// LowData has the peers told more rarely.
+	LowData bool
 	// Scout opens one of the many light sockets of port prediction, of the family of a remote; nil = no port prediction.
 	Scout func(remote netip.Addr) (underlay.Socket, error)
 	// Own takes what arrives on the sockets and is neither WireGuard's nor a relayed datagram; nil throws it away.
 	Own Own
-	Log *slog.Logger
+	// Admit says whether an IP packet of a peer, whose source has been checked, may go on to hnet0, the Inspector and Multicast; nil lets all pass. It is
+	// called in the sockets' loops, several at once, and must not block, keep or change the packet.
+	Admit func(peer netip.Addr, packet []byte) bool
+	// IPv4Message takes what peers say inside the tunnel of IPv4 addresses, see package inet4; nil throws it away. It is called in the sockets' loops and
+	// must neither block nor keep what it is given.
+	IPv4Message func(now time.Time, peer netip.Addr, message []byte)
+	// Inspect makes the Inspector of one goroutine; it is called by each that carries packets. nil = nobody looks.
+	Inspect func() Inspector
+	// Multicast decides what becomes of multicast packets; nil = they are dropped.
+	Multicast Multicast
+	Log       *slog.Logger
 }
 
 // Engine is the data path of one node.
@@ -131,10 +155,13 @@ type Engine struct {
 	controlMu sync.Mutex
 	control   *outbound
 
-	ends       atomic.Pointer[ends] // where this node may be found
-	hops       atomic.Int32         // routers between this node and its Base
-	waiting    budget               // of all lanes
-	joining    budget               // of all packets in reassembly
+	spareEnds  atomic.Pointer[[]netip.AddrPort] // where by uplinks that routing does not choose
+	ends       atomic.Pointer[ends]             // where this node may be found
+	ipv4       atomic.Pointer[ipv4Table]
+	hops       atomic.Int32 // routers between this node and its Base
+	uplinks    atomic.Pointer[uplinks]
+	waiting    lane.Budget  // of all lanes
+	joining    atomic.Int64 // bytes of all packets in reassembly
 	echoes     echoes
 	deliveries deliveries
 	quota      quota
@@ -149,9 +176,11 @@ type Stats struct {
 	Malformed    atomic.Uint64 // authentic messages whose content was not a valid packet
 	Unauthentic  atomic.Uint64 // messages that failed authentication or named an unknown session
 	Replayed     atomic.Uint64 // messages that came before or too late
+	Copies       atomic.Uint64 // messages that came twice because the peer sends them on two paths
 	Refused      atomic.Uint64 // handshakes of keys that are not let in
 	Spoofed      atomic.Uint64 // packets from or to addresses that are not the peer's or ours
 	Denied       atomic.Uint64 // packets of this host to addresses that the whitelist does not name
+	Barred       atomic.Uint64 // packets of peers that Config.Admit turned away
 	LaneOverflow atomic.Uint64 // packets that waited too long or for which there was no room to wait
 	SendErrors   atomic.Uint64 // trains that the kernel did not take
 	WriteErrors  atomic.Uint64 // packets that hnet0 did not take
@@ -255,7 +284,7 @@ func (e *Engine) Refresh(address netip.Addr) {
 	e.with(p, func(now time.Time) wireguard.Todo {
 		changed := p.adopt(e, contact)
 		p.offer(e, now, contact)
-		waits := !p.lanes.empty()
+		waits := !p.lanes.Empty()
 		if p.machine == nil || (p.machine.Session(now) != nil && !p.routes.silent) {
 			return 0
 		}
@@ -282,8 +311,8 @@ func (e *Engine) SetPathMTU(address netip.Addr, remote netip.AddrPort, mtu int) 
 	}
 	contact, _ := e.cfg.Directory.ByAddress(address)
 	e.with(p, func(now time.Time) wireguard.Todo {
-		if p.path.Remote != remote || p.path.relayed() {
-			return 0
+		if d, ok := p.path.Carrier.(direct); !ok || d.uplink != 0 || p.path.Remote != remote {
+			return 0 // the kernel tells of the interface that its routing chooses
 		}
 		if !p.chooses() {
 			p.path.MTU = mtu
@@ -335,11 +364,12 @@ func (e *Engine) remove(p *peer) {
 		p.machine.Forget()
 		p.machine = nil
 	}
-	p.lanes.clear(&e.waiting)
-	e.joining.used.Add(int64(-p.pieces.Bytes()))
+	p.lanes.Clear(&e.waiting)
+	e.joining.Add(int64(-p.pieces.Bytes()))
 	p.pieces = fragment.Reassembler{}
 	p.routes = routes{}
-	p.resume = time.Time{}
+	p.resume, p.paceUntil = time.Time{}, time.Time{}
+	p.path.pacing = nil
 	e.timers.cancel(p)
 	p.mu.Unlock()
 	if up {

@@ -65,21 +65,24 @@ func FuzzPlaintext(f *testing.F) {
 	f.Add(append([]byte{innerProbeReply}, make([]byte, 15)...), byte(0))
 	f.Add([]byte{fragment.Type, 0x01, 0, 1, 0, 80, 0x60}, byte(0))
 	f.Add([]byte{0x45, 0, 0, 20}, byte(0))
+	f.Add(udp4(ipv4A, ipv4B, 100), byte(3))
+	f.Add(append([]byte{innerIPv4}, make([]byte, 19)...), byte(0))
 	f.Fuzz(func(t *testing.T, plaintext []byte, tos byte) {
 		if len(plaintext) > 20000 {
 			return
 		}
 		a, b := sides(t)
+		withIPv4(a.Engine, b.Engine)
 		p := a.peers.get(b.address)
 		packets := b.packets
 		b.last = []byte{}
 		for range 2 {
-			a.out.one(p, p.machine.Session(a.now), p.path, plaintext, routeMTU, tos)
+			a.out.one(p, &passage{k: p.machine.Session(a.now), path: p.path}, plaintext, routeMTU, tos)
 			a.out.flush()
 			a.settle()
 		}
 		if b.packets > packets {
-			h, ok := parseIPv6(b.last[tun.HeaderLen:])
+			h, ok := b.parse(b.last[tun.HeaderLen:])
 			if !ok || h.source != a.address || h.destination != b.address {
 				t.Fatalf("hnet0 got %x", b.last)
 			}

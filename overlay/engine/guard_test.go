@@ -60,7 +60,7 @@ func say(a, b *node, plaintext []byte) {
 	k, path := p.machine.Session(time.Now()), p.path
 	p.mu.Unlock()
 	out := newOutbound(a.Engine)
-	out.one(p, k, path, plaintext, routeMTU, 0)
+	out.one(p, &passage{k: k, path: path}, plaintext, routeMTU, 0)
 	out.flush()
 }
 
@@ -200,8 +200,8 @@ func TestLeavingTheWhitelistEndsTheSessionAtOnce(t *testing.T) {
 		a.send(udpPacket(a.id.Address(), b.id.Address(), 1, 100))
 		synctest.Wait()
 		a.peers.remove(held)
-		if alive || a.waiting.used.Load() != 0 || len(a.timers.heap) != 0 {
-			t.Errorf("a removed peer lives: machine %v, %d bytes wait, %d timers", alive, a.waiting.used.Load(), len(a.timers.heap))
+		if alive || a.waiting.Used() != 0 || len(a.timers.heap) != 0 {
+			t.Errorf("a removed peer lives: machine %v, %d bytes wait, %d timers", alive, a.waiting.Used(), len(a.timers.heap))
 		}
 		// Back on the whitelist, all is as before.
 		a.knows(b, "192.0.2.2:5582")
@@ -243,8 +243,8 @@ func TestPacketRacingWithRemoval(t *testing.T) {
 		a.known.drop(b.id.Address())
 		a.Refresh(b.id.Address())
 		synctest.Wait()
-		if a.waiting.used.Load() != 0 || len(a.peers.indices) != 0 || len(a.timers.heap) != 0 {
-			t.Errorf("%d bytes, %d indices, %d timers are left", a.waiting.used.Load(), len(a.peers.indices), len(a.timers.heap))
+		if a.waiting.Used() != 0 || len(a.peers.indices) != 0 || len(a.timers.heap) != 0 {
+			t.Errorf("%d bytes, %d indices, %d timers are left", a.waiting.Used(), len(a.peers.indices), len(a.timers.heap))
 		}
 	})
 }

@@ -22,6 +22,10 @@ const (
 
 // unreachable answers a packet of this host that may not go out, so that its program fails at once with a reason and not after a timeout.
 func (e *Engine) unreachable(now time.Time, offending []byte, code byte) {
+	if offending[0]>>4 == 4 {
+		e.unreachable4(now, offending)
+		return
+	}
 	h, ok := parseIPv6(offending)
 	if !ok || h.source != e.address || !e.unreach.allow(now) {
 		return

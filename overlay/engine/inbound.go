@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hnet-robotics/hnet_bridge/overlay/pace"
+	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
@@ -19,8 +21,8 @@ const (
 
 // socketLoop carries what the underlay brings on one socket, run to completion: read, open in place, write to hnet0.
 func (e *Engine) socketLoop(s underlay.Socket) error {
-	in := newInbound(e, direct{s})
-	in.socket = s
+	in := newInbound(e, direct{socket: s})
+	in.socket, in.main = s, e.isMain(s)
 	messages := make([]underlay.Message, socketMessages)
 	for i := range messages {
 		messages[i].Buf = make([]byte, underlay.MaxRead)
@@ -47,20 +49,27 @@ type inbound struct {
 	e       *Engine
 	socket  underlay.Socket // nil if the datagrams come by none of ours
 	home    Carrier         // of what comes by itself
+	main    bool            // socket is one of the two that know the uplinks apart
 	carrier Carrier         // of the run: home, or the relay that brought it
 	out     *outbound
 	up      *tun.Coalescer
 	opener  wireguard.Opener
+	inspect Inspector // nil if nobody looks
+
+	at        arrivedAt // what atCarrier was found for
+	atCarrier Carrier
 
 	// The run: datagrams of one session in one train, opened but not yet judged.
 	entry  indexEntry
 	index  uint32
 	opened [runDatagrams]openedMessage
 	count  int
+
+	reportBuf [paceLen]byte
 }
 
 func newInbound(e *Engine, home Carrier) *inbound {
-	return &inbound{e: e, home: home, carrier: home, out: newOutbound(e), up: tun.NewCoalescer(e.cfg.Device)}
+	return &inbound{e: e, home: home, carrier: home, out: newOutbound(e), up: tun.NewCoalescer(e.cfg.Device), inspect: e.inspector()}
 }
 
 type openedMessage struct {
@@ -93,7 +102,7 @@ func (in *inbound) message(now time.Time, m *underlay.Message) {
 func (in *inbound) datagram(now time.Time, b []byte, m *underlay.Message) {
 	switch k := kindOf(b); k {
 	case kindTransport, kindHandshake:
-		in.by(now, in.home, m)
+		in.by(now, in.carrierOf(m), m)
 		in.wireguard(now, k, b, m)
 	case kindOwn, kindSTUN:
 		in.own(now, b, m)
@@ -183,11 +192,18 @@ func (in *inbound) endRun(now time.Time, m *underlay.Message) {
 	accepted := run[:0]
 	data := false
 	bytes := 0
+	var size runSize // what is told of the path: copies count, for they take room on it
 	for _, o := range run {
 		if p.machine == nil || !p.machine.Accept(now, k, o.counter) {
-			e.stats.Replayed.Add(1)
+			if p.chooses() && p.routes.machine.Twofold(now) {
+				e.stats.Copies.Add(1)
+				size.add(o)
+			} else {
+				e.stats.Replayed.Add(1)
+			}
 			continue
 		}
+		size.add(o)
 		accepted = append(accepted, o)
 		if carriesPacket(o.plaintext) {
 			data = true
@@ -195,7 +211,11 @@ func (in *inbound) endRun(now time.Time, m *underlay.Message) {
 		}
 	}
 	if len(accepted) == 0 {
+		report, due := p.came(e, now, m.Age, path.Key{Carrier: in.carrier, Remote: m.Remote}, k, size)
 		p.mu.Unlock()
+		if due {
+			in.report(now, p, in.path(m), report)
+		}
 		return
 	}
 	todo := p.machine.Arrived(now, k, data)
@@ -209,6 +229,11 @@ func (in *inbound) endRun(now time.Time, m *underlay.Message) {
 	} else {
 		moved = p.arrived(e, now, in.carrier, m)
 	}
+	var report pace.Report
+	due := false
+	if data || p.path.pacing != nil {
+		report, due = p.came(e, now, m.Age, path.Key{Carrier: in.carrier, Remote: m.Remote}, k, size)
+	}
 	if !p.up && p.machine.Session(now) != nil {
 		todo |= wireguard.Flush // it was given up, and speaks again
 	}
@@ -221,6 +246,9 @@ func (in *inbound) endRun(now time.Time, m *underlay.Message) {
 	p.rx.Add(uint64(bytes))
 	for _, o := range accepted {
 		in.deliver(now, p, o.plaintext, m)
+	}
+	if due {
+		in.report(now, p, in.path(m), report)
 	}
 	if todo != 0 || moved || a.pending() {
 		e.perform(now, p, a, in.out)
@@ -236,7 +264,7 @@ func carriesPacket(plaintext []byte) bool {
 func (in *inbound) deliver(now time.Time, p *peer, plaintext []byte, m *underlay.Message) {
 	switch {
 	case len(plaintext) == 0:
-	case plaintext[0]>>4 == 6:
+	case plaintext[0]>>4 == 6, plaintext[0]>>4 == 4:
 		in.packet(now, p, plaintext, m.TOS)
 	case plaintext[0] == innerFragment:
 		packet, err := in.e.join(now, p, plaintext)
@@ -256,12 +284,12 @@ func (in *inbound) deliver(now time.Time, p *peer, plaintext []byte, m *underlay
 func (e *Engine) join(now time.Time, p *peer, piece []byte) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.removed || e.joining.used.Load() > maxJoining {
+	if p.removed || e.joining.Load() > maxJoining {
 		return nil, nil
 	}
 	held := p.pieces.Bytes()
 	packet, err := p.pieces.Add(now, piece)
-	e.joining.used.Add(int64(p.pieces.Bytes() - held))
+	e.joining.Add(int64(p.pieces.Bytes() - held))
 	e.timers.arm(p, p.next())
 	return packet, err
 }
@@ -269,16 +297,28 @@ func (e *Engine) join(now time.Time, p *peer, piece []byte) ([]byte, error) {
 // packet gives an IP packet to hnet0 if it comes from the peer's own addresses and goes to ours.
 func (in *inbound) packet(now time.Time, p *peer, b []byte, tos byte) {
 	e := in.e
-	h, ok := parseIPv6(b)
+	h, ok := e.parse(b)
 	if !ok {
 		e.stats.Malformed.Add(1)
 		return
 	}
-	if !p.allows(h.source) || h.destination != e.address {
+	multicast := e.cfg.Multicast != nil && h.destination.IsMulticast()
+	if !p.allows(h.source) || (h.destination != e.address && !multicast) {
 		e.stats.Spoofed.Add(1)
 		return
 	}
 	b = b[:h.length]
+	if admit := e.cfg.Admit; admit != nil && !admit(p.address, b) {
+		e.stats.Barred.Add(1)
+		return
+	}
+	if in.inspect != nil {
+		in.inspect.Inbound(now, p.address, b)
+	}
+	if multicast {
+		in.multicast(now, p, b)
+		return
+	}
 	if h.nextHeader == protocolICMPv6 && e.echoes.answer(now, h.source, b) {
 		return
 	}
@@ -291,7 +331,11 @@ func (in *inbound) packet(now time.Time, p *peer, b []byte, tos byte) {
 // decapsulateECN marks the inner packet if the underlay marked the outer one (RFC 6040 §4.2). The traffic class is under no checksum of IPv6.
 func decapsulateECN(b []byte, outer byte) {
 	const ce = 3
-	if outer&3 == ce && b[1]>>4&3 != 0 {
+	switch {
+	case outer&3 != ce || trafficClassOf(b)&3 == 0:
+	case b[0]>>4 == 4:
+		markCE(b)
+	default:
 		b[1] |= ce << 4
 	}
 }
@@ -319,17 +363,17 @@ func (in *inbound) handshake(now time.Time, b []byte, m *underlay.Message) {
 	e.gateMu.Lock()
 	verdict, reply := e.gate.Judge(now, b, m.Remote)
 	e.gateMu.Unlock()
-	path := in.path(m)
+	at := in.path(m)
 	switch verdict {
 	case wireguard.Drop:
 		e.stats.Unauthentic.Add(1)
 	case wireguard.Challenge:
-		in.out.raw(path, reply)
+		in.out.raw(at, reply)
 	case wireguard.Admit:
 		if kind == wireguard.TypeInitiation {
-			in.initiation(now, b, path)
+			in.initiation(now, b, at)
 		} else {
-			in.response(now, b, path)
+			in.response(now, b, at)
 		}
 	}
 }

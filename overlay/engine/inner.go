@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/fragment"
+	"github.com/hnet-robotics/hnet_bridge/overlay/inet4"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
 )
@@ -16,12 +17,16 @@ import (
 //	0x03 probe       0x03, flags (1), 2 bytes zero, sequence number (4), 8 bytes zero, any number of zeros: the size is what a probe of the MTU asks about
 //	0x04 probe reply 0x04, the probe's bytes 1 to 15; it goes back the way the probe came
 //	0x05 endpoints   0x05, flags (1), mapping (1), count (1), 12 bytes zero, then count times: endpoint (18). Where the sender may be found
+//	0x06 pace        0x06, 7 bytes zero, report (32, see package pace): what arrived on the path that it comes back by
+//	0x08 ipv4        see package inet4
 const (
 	innerFragment   = fragment.Type
 	innerHello      = 0x02
 	innerProbe      = 0x03
 	innerProbeReply = 0x04
 	innerEndpoints  = 0x05
+	innerPace       = 0x06
+	innerIPv4       = inet4.Type
 
 	innerLen     = 16
 	helloVersion = 1
@@ -52,6 +57,14 @@ func (in *inbound) inner(now time.Time, p *peer, b []byte, m *underlay.Message) 
 	case innerEndpoints:
 		in.native(now, p)
 		in.endpoints(now, p, b)
+	case innerPace:
+		in.native(now, p)
+		in.paced(now, p, at, b, m.Age)
+	case innerIPv4:
+		in.native(now, p)
+		if f := in.e.cfg.IPv4Message; f != nil {
+			f(now, p.address, b)
+		}
 	default:
 		in.e.stats.Unknown.Add(1)
 	}

@@ -51,7 +51,7 @@ func TestPacketsAreSplitBelowTheMTU(t *testing.T) {
 					t.Fatalf("an IP packet of %d bytes on a path of %d", len(x.b)+ipv4UDPHeaders, mtu)
 				}
 			}
-			if a.joining.used.Load()+b.joining.used.Load() != 0 {
+			if a.joining.Load()+b.joining.Load() != 0 {
 				t.Error("memory for pieces is still held")
 			}
 		})
@@ -106,12 +106,12 @@ func TestPiecesThatNeverCompleteAreForgotten(t *testing.T) {
 			a.send(udpPacket(a.id.Address(), b.id.Address(), i, 1280))
 		}
 		mustReceive(t, b)
-		held := b.joining.used.Load()
+		held := b.joining.Load()
 		if held == 0 || held > 16*1280 {
 			t.Errorf("%d bytes held for pieces", held)
 		}
 		time.Sleep(3 * time.Second)
-		if got := b.joining.used.Load(); got != 0 {
+		if got := b.joining.Load(); got != 0 {
 			t.Errorf("%d bytes still held", got)
 		}
 	})

@@ -30,6 +30,7 @@ const (
 // deviceLoop carries what hnet0 sends, run to completion: read all that waits, seal it in place into trains, send them.
 func (e *Engine) deviceLoop() error {
 	out := newOutbound(e)
+	out.inspect = e.inspector()
 	arena := make([]byte, deviceArena)
 	ends := make([]int, devicePackets)
 	for {
@@ -60,6 +61,15 @@ type outbound struct {
 	used   int
 	trains []underlay.Message
 	from   []trainInfo // of each train
+
+	passage   passage   // of the superpacket at hand
+	sealedAt  time.Time // when the first of what waits to be sent was sealed, zero if nobody wanted to know
+	counter   uint64    // of the last datagram sealed
+	datagrams int       // bytes of the datagrams sealed
+	twin      *outbound // sends the copies; nil until there are any
+
+	inspect Inspector    // nil if nobody looks
+	copies  *multicaster // nil until this host sends multicast
 }
 
 type trainInfo struct {
@@ -79,18 +89,30 @@ func newOutbound(e *Engine) *outbound {
 
 // packet carries one superpacket from the device to its peer, or lets it wait, or tells the sender that it may not.
 func (o *outbound) packet(now time.Time, superpacket []byte) {
-	e := o.e
-	header, ok := parseIPv6(superpacket[tun.HeaderLen:])
-	if !ok || header.destination.IsMulticast() {
-		return
+	header, ok := o.e.parse(superpacket[tun.HeaderLen:])
+	switch {
+	case !ok:
+	case header.destination.IsMulticast():
+		o.multicast(now, superpacket)
+	default:
+		o.carry(now, header.destination, superpacket)
 	}
-	p := e.peerFor(header.destination)
+}
+
+// carry brings a superpacket to a peer, whatever its destination is.
+func (o *outbound) carry(now time.Time, to netip.Addr, superpacket []byte) {
+	e := o.e
+	p := e.peerFor(to)
 	if p == nil {
 		e.stats.Denied.Add(1)
 		e.unreachable(now, superpacket[tun.HeaderLen:], icmpProhibited)
 		return
 	}
 	p.used.Store(now.UnixNano())
+	var treatment Treatment
+	if o.inspect != nil {
+		treatment = o.inspect.Outbound(now, p.address, superpacket)
+	}
 	p.mu.Lock()
 	for p.flushing {
 		p.settled.Wait()
@@ -100,73 +122,88 @@ func (o *outbound) packet(now time.Time, superpacket []byte) {
 		e.stats.Denied.Add(1)
 		return
 	}
-	var k *wireguard.Keypair
+	s := &o.passage
+	s.k = nil
 	var todo wireguard.Todo
 	switch {
 	case p.machine == nil:
 		e.want(p)
-	case p.lanes.empty():
-		k, todo = p.admit(now, len(superpacket))
+	case !p.lanes.Empty():
+	case !p.passes(now, len(superpacket)):
+		p.resumed = true // it is cut where it waits, and goes on from there
+	default:
+		todo = p.admit(e, now, len(superpacket), treatment.Redundant, s)
 	}
-	if k == nil {
-		e.wait(p, now, header.trafficClass, superpacket)
+	if s.k == nil {
+		e.wait(p, now, treatment, superpacket)
 	}
-	path := p.path
-	a := e.react(p, now, todo)
+	var a action
+	if todo != 0 || s.k == nil || treatment.Redundant || !p.attended(now) {
+		a = e.react(p, now, todo)
+	}
 	p.mu.Unlock()
-	if k != nil {
-		o.seal(p, k, path, superpacket)
+	if s.k != nil {
+		o.seal(p, s, superpacket)
 	}
-	if todo != 0 || a.pending() {
+	if todo != 0 || a.flush || a.pending() {
 		e.perform(now, p, a, o)
 	}
 }
 
-// wait puts a superpacket into its lane. The peer's lock is held.
-func (e *Engine) wait(p *peer, now time.Time, trafficClass byte, superpacket []byte) {
-	e.stats.LaneOverflow.Add(uint64(p.lanes.push(now, laneOf(trafficClass), superpacket, &e.waiting)))
-}
-
-// seal cuts a superpacket and seals its packets into trains for the path.
-func (o *outbound) seal(p *peer, k *wireguard.Keypair, path Path, superpacket []byte) {
+// seal cuts a superpacket and seals its packets into trains for the path, and copies them into trains for the second one.
+func (o *outbound) seal(p *peer, s *passage, superpacket []byte) {
 	if err := o.split.Reset(superpacket); err != nil {
 		o.e.stats.Malformed.Add(1)
 		return
 	}
-	limit := path.plaintextLimit()
-	split := limit > 0 && p.machineNative()
+	limit := s.limit()
+	split := limit > 0 && s.native
 	if limit == 0 {
 		limit = routeMTU
 	}
 	bytes := 0
+	before := o.datagrams
 	for o.split.Next() {
 		packet := o.split.Packet()
 		bytes += len(packet)
 		// RFC 6040: congestion marks of the underlay must be able to reach the inner packet.
-		ecn := packet[1] >> 4 & 3
+		ecn := trafficClassOf(packet) & 3
 		if split && len(packet) > limit {
-			o.pieces(p, k, path, packet, limit, ecn)
+			o.pieces(p, s, packet, limit, ecn)
 			continue
 		}
-		o.one(p, k, path, packet, limit, ecn)
+		o.one(p, s, packet, limit, ecn)
 	}
 	p.tx.Add(uint64(bytes))
+	o.sent(p, s, o.counter, o.datagrams-before)
+	s.k = nil // keys are to be forgotten when their session ends
 }
 
 // one seals a plaintext as it lies if it needs no padding. Else it is padded where it will be sealed: what lies behind it is the next packet.
-func (o *outbound) one(p *peer, k *wireguard.Keypair, path Path, plaintext []byte, limit int, tos byte) {
+func (o *outbound) one(p *peer, s *passage, plaintext []byte, limit int, tos byte) {
 	padded := wireguard.Padded(len(plaintext), limit)
-	dst := o.room(p, path, padded+wireguard.TransportOverhead, tos)
+	dst := o.room(p, s.path, padded+wireguard.TransportOverhead, tos)
 	if padded > len(plaintext) {
 		inPlace := dst[wireguard.TransportHeaderSize:][:padded]
 		clear(inPlace[copy(inPlace, plaintext):])
 		plaintext = inPlace
 	}
-	o.sealer.Seal(k, dst, plaintext)
+	o.closeUp(p, s, dst, plaintext, tos)
+}
+
+// closeUp seals one datagram for the path, and copies it for the second one.
+func (o *outbound) closeUp(p *peer, s *passage, dst, plaintext []byte, tos byte) {
+	o.datagrams += o.sealer.Seal(s.k, dst, plaintext)
+	if s.paced != nil || s.pacedSecond != nil {
+		o.counter = wireguard.Counter(dst)
+	}
+	if s.second.valid() {
+		o.again(p, s.second, dst, tos)
+	}
 }
 
 // pieces seals a packet that the path cannot carry whole.
-func (o *outbound) pieces(p *peer, k *wireguard.Keypair, path Path, packet []byte, limit int, tos byte) {
+func (o *outbound) pieces(p *peer, s *passage, packet []byte, limit int, tos byte) {
 	plan, err := fragment.Plan(len(packet), limit)
 	if err != nil {
 		o.e.stats.Malformed.Add(1)
@@ -176,10 +213,10 @@ func (o *outbound) pieces(p *peer, k *wireguard.Keypair, path Path, packet []byt
 	for i := range plan.Count {
 		size := plan.Size(i)
 		padded := wireguard.Padded(size, limit)
-		dst := o.room(p, path, padded+wireguard.TransportOverhead, tos)
+		dst := o.room(p, s.path, padded+wireguard.TransportOverhead, tos)
 		plaintext := dst[wireguard.TransportHeaderSize:][:padded]
 		clear(plaintext[plan.Put(plaintext, id, i, packet):])
-		o.sealer.Seal(k, dst, plaintext)
+		o.closeUp(p, s, dst, plaintext, tos)
 	}
 }
 
@@ -205,7 +242,7 @@ func (o *outbound) innerOn(now time.Time, p *peer, at Path, message []byte) {
 	k, todo := p.machine.Send(now, true)
 	o.e.timers.arm(p, p.next())
 	p.mu.Unlock()
-	o.one(p, k, at, message, max(routeMTU, len(message)), 0)
+	o.one(p, &passage{k: k, path: at}, message, max(routeMTU, len(message)), 0)
 	o.e.follow(now, p, todo, o)
 }
 
@@ -266,7 +303,10 @@ func (o *outbound) flush() {
 			}
 		}
 	}
-	o.trains, o.from, o.used = o.trains[:0], o.from[:0], 0
+	o.trains, o.from, o.used, o.sealedAt = o.trains[:0], o.from[:0], 0, time.Time{}
+	if o.twin != nil {
+		o.twin.flush()
+	}
 }
 
 // failed accounts for a train that the kernel did not take.
@@ -287,12 +327,6 @@ func (o *outbound) failed(i int, err error) {
 		e.cfg.Notify(Event{Type: TooLarge, Peer: p.address, Path: path})
 	}
 	e.cfg.Log.Debug("a train was not sent", "peer", p.address, "endpoint", o.trains[i].Remote, "err", err)
-}
-
-func (p *peer) machineNative() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.machine != nil && p.machine.Native()
 }
 
 func (p *peer) fragmentID() uint16 {

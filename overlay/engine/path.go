@@ -43,6 +43,8 @@ type Path struct {
 
 	ttl byte // of a datagram that shall die on its way, 0 = the system's
 	df  bool // of a datagram that must not be fragmented
+
+	pacing *pacing // of one of our own's; nil until data came by it
 }
 
 func (p Path) valid() bool { return p.Carrier != nil }
@@ -88,9 +90,24 @@ func (p Path) key() path.Key { return path.Key{Carrier: p.Carrier, Remote: p.Rem
 // relayed reports whether the path runs by way of a relay.
 func (p Path) relayed() bool { return p.Kind >= path.RelayUDP }
 
-// direct is the Carrier of our own UDP socket. The kernel's queues pace it.
-type direct struct{ socket underlay.Socket }
+// direct is the Carrier of our own UDP socket. With an uplink it sends by that interface or not at all, else as the kernel's routing says.
+type direct struct {
+	socket underlay.Socket
+	uplink uint32
+}
 
-func (d direct) Headroom() int                               { return 0 }
-func (d direct) Refuse(time.Time, int) (time.Time, bool)     { return time.Time{}, false }
-func (d direct) Send(trains []underlay.Message) (int, error) { return d.socket.WriteBatch(trains) }
+func (d direct) Headroom() int                           { return 0 }
+func (d direct) Refuse(time.Time, int) (time.Time, bool) { return time.Time{}, false }
+
+func (d direct) Send(trains []underlay.Message) (int, error) {
+	if d.uplink != 0 {
+		for i := range trains {
+			m := &trains[i]
+			if m.Local.Interface != d.uplink {
+				m.Local = underlay.Source{Interface: d.uplink}
+			}
+			m.Bound = true
+		}
+	}
+	return d.socket.WriteBatch(trains)
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/fragment"
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
+	"github.com/hnet-robotics/hnet_bridge/overlay/lane"
 	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
@@ -29,7 +30,7 @@ type peer struct {
 	allowed []netip.Prefix  // source addresses that may come out of its tunnel
 	path    Path
 	routes  routes
-	lanes   lanes
+	lanes   lane.Queues
 	// flushing says that a goroutine is emptying the lanes; who comes with a packet meanwhile waits on settled, so that order is kept.
 	flushing bool
 	settled  sync.Cond
@@ -40,6 +41,8 @@ type peer struct {
 	wanted   time.Time // ContactWanted was told
 	pieces   fragment.Reassembler
 	nextID   uint16 // of a fragmented packet
+
+	paceUntil time.Time // the limit of an idle peer's path is remembered until then
 
 	armed     time.Time // belongs to the peer's lock and the schedule's
 	heapIndex int
@@ -90,8 +93,9 @@ func (p *peer) next() time.Time {
 			next = t
 		}
 	}
-	earlier(p.lanes.next())
+	earlier(p.lanes.Next())
 	earlier(p.pieces.Next())
+	earlier(p.paceUntil)
 	if p.machine != nil {
 		earlier(p.machine.Next())
 		if p.chooses() && p.up {
@@ -154,10 +158,13 @@ func (e *Engine) with(p *peer, f func(now time.Time) wireguard.Todo) {
 func (e *Engine) tick(p *peer) {
 	e.with(p, func(now time.Time) wireguard.Todo {
 		e.timers.cancel(p)
-		e.stats.LaneOverflow.Add(uint64(p.lanes.expire(now, &e.waiting)))
+		e.lost(p.lanes.Expire(now, &e.waiting))
 		held := p.pieces.Bytes()
 		p.pieces.Expire(now)
-		e.joining.used.Add(int64(p.pieces.Bytes() - held))
+		e.joining.Add(int64(p.pieces.Bytes() - held))
+		if !p.paceUntil.IsZero() && !now.Before(p.paceUntil) {
+			p.rest(now)
+		}
 		if p.machine == nil {
 			p.resume = time.Time{}
 			return 0
@@ -167,6 +174,13 @@ func (e *Engine) tick(p *peer) {
 		}
 		return p.machine.Tick(now)
 	})
+}
+
+// attended reports whether the peer's timers are looked at soon enough whatever a packet that was let through has set: the least is some seconds, and a
+// path in use is probed every second. Not to look at them with every packet is worth a tenth of what a packet of
+// 1,200 bytes costs (BenchmarkOutbound). The peer's lock is held.
+func (p *peer) attended(now time.Time) bool {
+	return !p.resumed && !p.armed.IsZero() && p.armed.Sub(now) < 2*time.Second
 }
 
 // action is what is left to do for a peer once its lock is given back.
@@ -199,7 +213,7 @@ func (e *Engine) react(p *peer, now time.Time, todo wireguard.Todo) (a action) {
 		}
 		if todo&wireguard.GiveUp != 0 {
 			p.failed = true
-			e.stats.LaneOverflow.Add(uint64(p.lanes.clear(&e.waiting)))
+			e.lost(p.lanes.Clear(&e.waiting))
 		}
 		if todo&(wireguard.Down|wireguard.GiveUp) != 0 && p.up {
 			p.up = false
@@ -272,13 +286,18 @@ func (e *Engine) everywhere(p *peer, c Contact, attempts int, a *action) {
 	for i := range list {
 		remote := list[(i+attempts)%len(list)] // not always the same ones of an address with many
 		s := e.socketFor(remote.Addr())
-		if s == nil || !usable(remote) || (p.path.valid() && remote == p.path.Remote) || each[remote.Addr()] >= perAddress {
+		if s == nil || !usable(remote) || each[remote.Addr()] >= perAddress {
 			continue
 		}
-		kind := e.kindOfPath(direct{s}, remote.Addr())
+		kind := e.kindOfPath(direct{socket: s}, remote.Addr())
 		if (kind == path.LAN || !byRelay) && e.quota.take(now, remote.Addr()) {
-			each[remote.Addr()]++
-			a.to = append(a.to, Path{Carrier: direct{s}, Remote: remote})
+			if !p.path.valid() || remote != p.path.Remote { // that one is asked anyway
+				each[remote.Addr()]++
+			}
+			a.also(Path{Carrier: direct{socket: s}, Remote: remote})
+			if kind == path.Direct && attempts > 0 {
+				a.bySpares(e, remote)
+			}
 		}
 	}
 	for _, r := range c.Relays[:min(len(c.Relays), maxRelays)] {
@@ -330,65 +349,4 @@ func (e *Engine) follow(now time.Time, p *peer, todo wireguard.Todo, out *outbou
 	a := e.react(p, now, todo)
 	p.mu.Unlock()
 	e.perform(now, p, a, out)
-}
-
-// flushLanes sends what waits for the peer, the most urgent first, until nothing is left or the carrier refuses.
-func (e *Engine) flushLanes(now time.Time, p *peer, out *outbound) (sent bool, todo wireguard.Todo) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.flushing {
-		return false, 0
-	}
-	p.flushing = true
-	defer func() {
-		p.flushing = false
-		p.settled.Broadcast()
-	}()
-	e.stats.LaneOverflow.Add(uint64(p.lanes.expire(now, &e.waiting)))
-	for p.machine != nil {
-		superpacket, lane := p.lanes.front()
-		if superpacket == nil {
-			break
-		}
-		k, more := p.admit(now, len(superpacket))
-		todo |= more
-		if k == nil {
-			e.timers.arm(p, p.next())
-			break
-		}
-		p.lanes.take(lane, &e.waiting)
-		path := p.path
-		p.mu.Unlock()
-		out.seal(p, k, path, superpacket)
-		p.mu.Lock()
-		sent = true
-	}
-	if sent {
-		// What comes from the device now must not overtake what is sealed but not sent.
-		p.mu.Unlock()
-		out.flush()
-		p.mu.Lock()
-	}
-	return sent, todo
-}
-
-// refusedAtLeast keeps a carrier that names a moment gone by from being asked in a circle.
-const refusedAtLeast = time.Millisecond
-
-// admit returns the key pair to seal bytes with, nil if they must wait: for a session, which todo then asks for, or because the path refuses
-// them until p.resume. The peer has a machine and its lock is held.
-func (p *peer) admit(now time.Time, bytes int) (k *wireguard.Keypair, todo wireguard.Todo) {
-	if p.machine.Session(now) != nil {
-		if !p.path.valid() {
-			return nil, 0
-		}
-		if until, refused := p.path.Carrier.Refuse(now, bytes); refused {
-			p.resume = now.Add(max(until.Sub(now), refusedAtLeast))
-			return nil, 0
-		}
-		if p.chooses() {
-			p.routes.machine.Traffic(now)
-		}
-	}
-	return p.machine.Send(now, false)
 }

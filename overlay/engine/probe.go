@@ -22,7 +22,10 @@ func (o *outbound) output(now time.Time, p *peer, x path.Output) {
 	case path.NoSignal:
 		o.probe(now, p, x.Probe)
 	default:
-		o.inner(now, p, o.e.endpointsMessage(x.Signal))
+		p.mu.Lock()
+		twofold := p.chooses() && p.routes.machine.Twofold(now)
+		p.mu.Unlock()
+		o.inner(now, p, o.e.endpointsMessage(x.Signal, twofold))
 		if x.Signal == path.SignalSpray {
 			o.e.spray(now, p)
 		}
@@ -69,8 +72,13 @@ func (in *inbound) probed(now time.Time, p *peer, at Path, b []byte) {
 func (in *inbound) probeReply(now time.Time, p *peer, at Path, b []byte) {
 	in.chosen(now, p, func() {
 		p.routes.note(at.key(), p.path.key()).local = at.Local
-		if p.routes.machine.Reply(now, at.key(), at.Kind, binary.BigEndian.Uint32(b[4:])) && !at.relayed() {
-			in.e.quota.heard(now, at.Remote.Addr())
+		m := p.routes.machine
+		m.SetQueueing(p.path.queueing(now))
+		if m.Reply(now, at.key(), at.Kind, binary.BigEndian.Uint32(b[4:])) {
+			p.roundTrip(now, at.key(), m.Sample())
+			if !at.relayed() {
+				in.e.quota.heard(now, at.Remote.Addr())
+			}
 		}
 	})
 }
@@ -113,21 +121,47 @@ func (e *Engine) SetEndpoints(list []netip.AddrPort, mapping path.Mapping) {
 	}
 }
 
+// SetSpareEndpoints tells where this node may be found by the uplinks that its routing does not choose, 8 at the most. Peers with whom traffic goes on
+// two paths are told, and nobody else.
+func (e *Engine) SetSpareEndpoints(list []netip.AddrPort) {
+	list = slices.Clone(list[:min(len(list), maxToldEnds/2)])
+	e.spareEnds.Store(&list)
+	if len(list) == 0 {
+		return
+	}
+	e.controlMu.Lock()
+	defer e.controlMu.Unlock()
+	now := time.Now()
+	for _, p := range e.peers.all() {
+		p.mu.Lock()
+		twofold := p.chooses() && p.up && p.routes.machine.Twofold(now)
+		p.mu.Unlock()
+		if twofold {
+			e.control.inner(now, p, e.endpointsMessage(path.NoSignal, true))
+		}
+	}
+	e.control.flush()
+}
+
 // onItsLinkOnly reports whether an endpoint says nothing to who is told of it inside the tunnel: a link-local one without the link. LAN discovery
 // tells of those.
 func onItsLinkOnly(e netip.AddrPort) bool { return e.Addr().Is6() && e.Addr().IsLinkLocalUnicast() }
 
 const endpointLen = 18
 
-// endpointsMessage is this node's, see innerEndpoints.
-func (e *Engine) endpointsMessage(signal path.Signal) []byte {
+// endpointsMessage is this node's, see innerEndpoints; twofold says that the peer is to know the spare uplinks, too.
+func (e *Engine) endpointsMessage(signal path.Signal, twofold bool) []byte {
 	own := e.ends.Load()
 	if own == nil {
 		own = &ends{}
 	}
-	b := make([]byte, innerLen, innerLen+len(own.list)*endpointLen)
-	b[0], b[1], b[2], b[3] = innerEndpoints, byte(signal), byte(own.mapping), byte(len(own.list))
-	for _, x := range own.list {
+	list := own.list
+	if spares := e.spareEnds.Load(); spares != nil && twofold {
+		list = slices.Concat(list[:min(len(list), maxToldEnds-len(*spares))], *spares)
+	}
+	b := make([]byte, innerLen, innerLen+len(list)*endpointLen)
+	b[0], b[1], b[2], b[3] = innerEndpoints, byte(signal), byte(own.mapping), byte(len(list))
+	for _, x := range list {
 		a := x.Addr().As16()
 		b = append(b, a[:]...)
 		b = binary.BigEndian.AppendUint16(b, x.Port())

@@ -15,20 +15,23 @@ const (
 	maxRoutes   = 32
 	maxRelays   = 4 // those that a handshake goes to when nothing else is known
 	maxToldEnds = 16
+	// sparesAgain is the least time between two times that CopiesWanted is told.
+	sparesAgain = 20 * time.Second
 	// relayBound is the MTU believed of a way by a relay: its far leg is beyond our sight, and 1420 passes nearly every link there is.
 	relayBound = 1420
 )
 
 // routes are the ways to one of our own daemons: the machine chooses among them, the rest is how to send there. They belong to the peer's lock.
 type routes struct {
-	machine  *path.Machine // nil until the peer is known as one of our own
-	known    []route
-	told     []netip.AddrPort // where the peer itself says it is, from inside the tunnel
-	mapping  path.Mapping     // of the NAT in front of the peer, in its own words
-	silent   bool             // none answers
-	asked    []path.Key       // where the initiations of this attempt went
-	answered []path.Key       // where the last responses went
-	sprayDue bool             // port prediction waits for one of the NATs to be measured
+	machine     *path.Machine // nil until the peer is known as one of our own
+	known       []route
+	told        []netip.AddrPort // where the peer itself says it is, from inside the tunnel
+	mapping     path.Mapping     // of the NAT in front of the peer, in its own words
+	silent      bool             // none answers
+	asked       []path.Key       // where the initiations of this attempt went
+	answered    []path.Key       // where the last responses went
+	sparesAsked time.Time        // CopiesWanted was told
+	sprayDue    bool             // port prediction waits for one of the NATs to be measured
 }
 
 // route is what a path needs besides its key.
@@ -36,6 +39,8 @@ type route struct {
 	key   path.Key
 	local underlay.Source
 	bound int // the kernel's MTU toward it, 0 if unknown
+
+	pacing *pacing // nil until data came by it
 }
 
 func (r *routes) find(k path.Key) *route {
@@ -129,9 +134,9 @@ func (p *peer) offer(e *Engine, now time.Time, c Contact) {
 			continue
 		}
 		seen[remote] = true
-		candidate := path.Candidate{Key: path.Key{Carrier: direct{s}, Remote: remote}, Kind: e.kindOfPath(direct{s}, remote.Addr())}
+		candidate := path.Candidate{Key: path.Key{Carrier: direct{socket: s}, Remote: remote}, Kind: e.kindOfPath(direct{socket: s}, remote.Addr())}
 		if r := p.routes.find(candidate.Key); r != nil {
-			candidate.Bound = r.bound
+			candidate.Bound, candidate.Uplink = r.bound, r.local.Interface
 		}
 		list = append(list, candidate)
 	}
@@ -141,6 +146,7 @@ func (p *peer) offer(e *Engine, now time.Time, c Contact) {
 			list = append(list, path.Candidate{Key: at.key(), Kind: at.Kind, Bound: r.bound})
 		}
 	}
+	list = append(list, p.spares(e, list)...)
 	for _, r := range c.Relays {
 		list = append(list, path.Candidate{
 			Key: path.Key{Carrier: r, Remote: r.Endpoint()}, Kind: e.kindOfPath(r, r.Endpoint().Addr()), Bound: relayBound,
@@ -157,13 +163,13 @@ func (p *peer) pathOf(e *Engine, k path.Key, kind path.Kind, mtu int) Path {
 	}
 	x := Path{Carrier: c, Kind: kind, Remote: k.Remote, MTU: mtu}
 	if r := p.routes.find(k); r != nil {
-		x.Local = r.local
+		x.Local, x.pacing = r.local, r.pacing
 	}
 	return x
 }
 
 // choose takes over the machine's choice; news says that it is another path than before, or carries other sizes. The peer's lock is held.
-func (p *peer) choose(e *Engine) (news bool) {
+func (p *peer) choose(e *Engine, now time.Time) (news bool) {
 	k, kind, mtu, ok := p.routes.machine.Best()
 	p.routes.silent = p.routes.machine.Silent()
 	if !ok {
@@ -172,35 +178,51 @@ func (p *peer) choose(e *Engine) (news bool) {
 		}
 		return false // a direct one stays: nothing better is known
 	}
-	if !p.path.valid() && !p.lanes.empty() {
-		p.resume = time.Now()
-	}
+	p.goOn()
 	if p.path.valid() && p.path.key() == k {
 		news = p.path.MTU != mtu
 		p.path.MTU, p.path.Kind = mtu, kind
 		return news
 	}
+	before := p.path
 	p.path = p.pathOf(e, k, kind, mtu)
+	p.inherit(now, before)
 	return true
+}
+
+// goOn has what waits sent, if it is a path that it waits for: there is one now. The peer's lock is held.
+func (p *peer) goOn() {
+	if !p.path.valid() && !p.lanes.Empty() {
+		p.resume = time.Now()
+	}
 }
 
 // arrived takes note of the way that authentic, new datagrams came. The peer's lock is held.
 func (p *peer) arrived(e *Engine, now time.Time, c Carrier, m *underlay.Message) (moved bool) {
 	if !p.chooses() {
-		return p.roam(c, m)
+		return p.roam(e.unbound(c, m.Remote.Addr()), m)
 	}
 	if p.path.Remote == m.Remote && p.path.Carrier == c {
-		p.path.Local = m.Local
+		if p.path.Local != m.Local {
+			p.path.Local = m.Local
+			p.routes.machine.Leaves(now, p.path.key(), m.Local.Interface, bound(c))
+		}
 		p.routes.machine.Arrived(now, p.path.key(), p.path.Kind)
 		return false
 	}
 	k := path.Key{Carrier: c, Remote: m.Remote}
-	p.routes.note(k, p.path.key()).local = m.Local
+	r := p.routes.note(k, p.path.key())
+	news := r.local != m.Local
+	r.local = m.Local
 	kind := e.kindOfPath(c, m.Remote.Addr())
 	p.routes.machine.Arrived(now, k, kind)
-	moved = p.choose(e)
+	if news {
+		p.routes.machine.Leaves(now, k, m.Local.Interface, bound(c))
+	}
+	moved = p.choose(e, now)
 	if !p.path.valid() {
 		// Nothing is proved yet, and somewhere the first answer must go.
+		p.goOn()
 		p.path, moved = p.pathOf(e, k, kind, 0), true
 	}
 	return moved
@@ -221,6 +243,7 @@ func (p *peer) proved(e *Engine, now time.Time, at Path) (moved bool) {
 		e.quota.heard(now, at.Remote.Addr())
 	}
 	if !p.chooses() {
+		at.Carrier = e.unbound(at.Carrier, at.Remote.Addr())
 		moved = p.path.Remote != at.Remote || p.path.Carrier != at.Carrier
 		if moved {
 			p.path = at
@@ -229,7 +252,8 @@ func (p *peer) proved(e *Engine, now time.Time, at Path) (moved bool) {
 	}
 	p.routes.note(at.key(), p.path.key()).local = at.Local
 	p.routes.machine.Proved(now, at.key(), e.kindOfPath(at.Carrier, at.Remote.Addr()), p.machine.HandshakeRTT())
-	return p.choose(e)
+	p.routes.machine.Leaves(now, at.key(), at.Local.Interface, bound(at.Carrier))
+	return p.choose(e, now)
 }
 
 // relinked forgets the source of a path that is not what it was: it can swallow what is sent from it without an error, or keep traffic on the
@@ -241,14 +265,14 @@ func (p *peer) relinked(e *Engine, k path.Key, judge func(Path) Fate) (dead bool
 		at.Local = p.path.Local
 	}
 	fate := judge(at)
-	if fate == Stands {
+	if c, ok := k.Carrier.(Carrier); fate == Stands || fate == Rerouted && ok && bound(c) {
 		return false
 	}
 	if r := p.routes.find(k); r != nil {
-		r.local, r.bound = underlay.Source{}, 0
+		r.local, r.bound, r.pacing = underlay.Source{}, 0, nil
 	}
 	if inUse {
-		p.path.Local = underlay.Source{}
+		p.path.Local, p.path.pacing = underlay.Source{}, nil
 	}
 	_, relay := k.Carrier.(Relay)
 	return fate == Lost && !relay
@@ -269,6 +293,15 @@ func (p *peer) probesDue(e *Engine, now time.Time, a *action) (todo wireguard.To
 	wasSilent := p.routes.silent
 	m := p.routes.machine
 	m.Tick(now)
+	if m.Awake() {
+		p.paceUntil = time.Time{}
+	} else {
+		p.rest(now)
+	}
+	if e.uplinks.Load() != nil && m.Twofold(now) && now.Sub(p.routes.sparesAsked) >= sparesAgain {
+		p.routes.sparesAsked = now
+		a.events = append(a.events, Event{Type: CopiesWanted, Peer: p.address})
+	}
 	for len(a.outputs) < maxProbesAtOnce {
 		output, ok := m.Poll(now)
 		if !ok {
@@ -276,7 +309,7 @@ func (p *peer) probesDue(e *Engine, now time.Time, a *action) (todo wireguard.To
 		}
 		a.outputs = append(a.outputs, output)
 	}
-	if p.choose(e) {
+	if p.choose(e, now) {
 		a.events = append(a.events, Event{Type: PathChanged, Peer: p.address, Path: p.path})
 	}
 	if p.routes.silent && !wasSilent {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -150,8 +151,12 @@ func (n *network) arrive(x delivery, segment int) {
 	if p == nil {
 		return
 	}
+	local, there := p.localOf(x.to)
+	if !there {
+		return
+	}
 	select {
-	case p.in <- arrival{x.from, x.b, segment}:
+	case p.in <- arrival{x.from, x.b, segment, local}:
 	case <-p.done:
 	default: // a full socket buffer loses datagrams
 	}
@@ -161,6 +166,7 @@ type arrival struct {
 	from    netip.AddrPort
 	b       []byte
 	segment int
+	local   underlay.Source
 }
 
 // port is a simulated socket: it implements underlay.Socket.
@@ -171,6 +177,78 @@ type port struct {
 	in   chan arrival
 	done chan struct{}
 	once sync.Once
+
+	uplinks []simUplink
+	routed  uint32 // the interface that routing chooses
+}
+
+// simUplink is one of several ways of a port to the network.
+type simUplink struct {
+	index uint32
+	addr  netip.AddrPort
+	gone  bool
+}
+
+// join gives a port another uplink; the first one is that of its address.
+func (p *port) join(index uint32, addr string) {
+	p.net.mu.Lock()
+	defer p.net.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := simUplink{index: index, addr: netip.MustParseAddrPort(addr)}
+	p.uplinks = append(p.uplinks, u)
+	p.net.ports[u.addr] = p
+}
+
+// route has routing choose an interface.
+func (p *port) route(index uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.routed = index
+}
+
+// leave takes an uplink away, or gives it back.
+func (p *port) leave(index uint32, gone bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.uplinks {
+		if p.uplinks[i].index == index {
+			p.uplinks[i].gone = gone
+		}
+	}
+}
+
+func (p *port) localOf(to netip.AddrPort) (s underlay.Source, there bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, u := range p.uplinks {
+		if u.addr == to {
+			return underlay.Source{Addr: to.Addr(), Interface: u.index}, !u.gone
+		}
+	}
+	return s, true
+}
+
+var errNoDevice = errors.New("no such device")
+
+// from is the address that a message leaves from, as the kernel and underlay.UDP choose it.
+func (p *port) from(m *underlay.Message) (netip.AddrPort, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.uplinks) == 0 {
+		return p.addr, nil
+	}
+	for _, index := range []uint32{m.Local.Interface, p.routed} {
+		for _, u := range p.uplinks {
+			if u.index == index && !u.gone {
+				return u.addr, nil
+			}
+		}
+		if m.Bound {
+			break
+		}
+	}
+	return netip.AddrPort{}, errNoDevice
 }
 
 func (n *network) listen(addr string) *port {
@@ -204,6 +282,7 @@ func (p *port) ReadBatch(ms []underlay.Message) (int, error) {
 		ms[0].N = copy(ms[0].Buf, a.b)
 		ms[0].Segment = a.segment
 		ms[0].Remote = a.from
+		ms[0].Local = a.local
 		return 1, nil
 	case <-p.done:
 		return 0, net.ErrClosed
@@ -217,7 +296,11 @@ func (p *port) WriteBatch(ms []underlay.Message) (int, error) {
 	default:
 	}
 	for i := range ms {
-		p.net.send(p.address(), &ms[i])
+		from, err := p.from(&ms[i])
+		if err != nil {
+			return i, err
+		}
+		p.net.send(from, &ms[i])
 	}
 	return len(ms), nil
 }

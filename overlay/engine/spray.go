@@ -144,7 +144,7 @@ func (e *Engine) sprayLate(now time.Time, p *peer, out *outbound) {
 	p.routes.sprayDue = p.routes.sprayDue && !due
 	p.mu.Unlock()
 	if due {
-		out.inner(now, p, e.endpointsMessage(path.SignalSpray))
+		out.inner(now, p, e.endpointsMessage(path.SignalSpray, false))
 		e.spray(now, p)
 	}
 }
@@ -195,7 +195,7 @@ func (e *Engine) predict(ctx context.Context, p *peer, machine *path.Spray, role
 			m[0] = innerProbe
 			binary.BigEndian.PutUint32(m[4:], probe.Sequence)
 			if socket != nil {
-				e.control.innerOn(now, p, Path{Carrier: direct{socket}, Remote: probe.Remote, ttl: probe.TTL}, m)
+				e.control.innerOn(now, p, Path{Carrier: direct{socket: socket}, Remote: probe.Remote, ttl: probe.TTL}, m)
 			}
 		}
 		e.control.flush()
@@ -252,7 +252,7 @@ func (e *Engine) scoutLoop(s *scout) {
 			e.sprays.in = newInbound(e, nil)
 		}
 		in := e.sprays.in
-		in.home, in.carrier = direct{s.socket}, direct{s.socket}
+		in.home, in.carrier = direct{socket: s.socket}, direct{socket: s.socket}
 		for i := range messages[:n] {
 			in.message(time.Now(), &messages[i])
 		}
@@ -297,7 +297,7 @@ func (e *Engine) closeScouts(ctx context.Context, p *peer, scouts *[]*scout) {
 func (p *peer) runsOver(s underlay.Socket) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.removed && p.path.Carrier == Carrier(direct{s})
+	return !p.removed && p.path.Carrier == Carrier(direct{socket: s})
 }
 
 func wait(ctx context.Context, d time.Duration) {

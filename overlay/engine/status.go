@@ -38,7 +38,17 @@ type PeerStatus struct {
 	LossKnown     bool
 	Tx, Rx        uint64 // bytes of IP packets
 	LastHandshake time.Time
-	Paths         []path.Status // all that were tried lately, of a peer that is one of our own
+	Paths         []PathStatus // all that were tried lately, of a peer that is one of our own
+}
+
+// PathStatus is one way to a peer.
+type PathStatus struct {
+	path.Status
+	// Uplink is the interface that it is bound to, since routing would choose another; 0 of a path that goes where routing says.
+	Uplink uint32
+	// Rate is what it is held to, in bytes per second of sealed datagrams, 0 while it is not held back; Queueing how long datagrams wait on their way.
+	Rate     float64
+	Queueing time.Duration
 }
 
 // Peers returns the peers that the data path knows, in no order. Whitelisted peers that nobody talked to are not among them.
@@ -65,7 +75,7 @@ func (p *peer) status(now time.Time) PeerStatus {
 	defer p.mu.Unlock()
 	s := PeerStatus{Address: p.address, Key: p.key, Path: p.path, Whole: p.path.wholeLimit(), Mapping: p.routes.mapping, Tx: p.tx.Load(), Rx: p.rx.Load()}
 	if p.machine == nil {
-		if !p.lanes.empty() {
+		if !p.lanes.Empty() {
 			s.State = Connecting
 		}
 		return s
@@ -92,10 +102,25 @@ func (p *peer) status(now time.Time) PeerStatus {
 	}
 	if p.chooses() {
 		for _, x := range p.routes.machine.Status() {
-			s.Paths = append(s.Paths, x)
+			s.Paths = append(s.Paths, p.pathStatus(x))
 			if p.path.valid() && x.Key == p.path.key() && x.RTT > 0 {
 				s.RTT, s.Jitter, s.Measured, s.Loss, s.LossKnown = x.RTT, x.Jitter, true, x.Loss, x.LossKnown
 			}
+		}
+	}
+	return s
+}
+
+func (p *peer) pathStatus(x path.Status) PathStatus {
+	s := PathStatus{Status: x}
+	if d, ok := x.Key.Carrier.(direct); ok {
+		s.Uplink = d.uplink
+	}
+	if r := p.routes.find(x.Key); r != nil && r.pacing != nil && r.pacing.controller != nil {
+		c := r.pacing.controller
+		s.Queueing = c.Queueing()
+		if rate, limited := c.Rate(); limited {
+			s.Rate = rate
 		}
 	}
 	return s

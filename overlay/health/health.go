@@ -28,6 +28,10 @@ const (
 	OverlayInside Code = "path_through_hnet"  // a peer's endpoint is routed through the overlay itself
 	Endpoint      Code = "endpoint_unknown"   // a configured endpoint's name could not be resolved
 	PeerRoute     Code = "peer_route"         // a peer's route could not be set
+	IPv4Range     Code = "ipv4_range"         // no IPv4 address is free on this host
+	IPv4Peer      Code = "ipv4_peer"          // there is no IPv4 with a peer: an address clashes
+	IPv4Device    Code = "ipv4_device"        // hnet0 could not be given its IPv4 address or routes
+	IPv4File      Code = "ipv4_file"          // the IPv4 addresses could not be stored
 )
 
 // Warning is one condition. Subject tells warnings of one code apart, "" if there can be only one.

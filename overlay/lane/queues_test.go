@@ -261,3 +261,62 @@ func BenchmarkPushTake(b *testing.B) {
 		q.Take(&budget)
 	}
 }
+
+// FuzzQueues does what the bytes say, two for each step, and checks that nothing is lost count of.
+func FuzzQueues(f *testing.F) {
+	f.Add([]byte{0, 10, 1, 20, 6, 0, 4, 0, 5, 0, 7, 0})
+	f.Add([]byte{6, 200, 2, 255, 2, 255, 2, 255, 9, 255, 4, 0, 5, 0, 8, 0})
+	f.Fuzz(func(t *testing.T, steps []byte) {
+		var q Queues
+		var b Budget
+		now := start
+		pushed, taken, dropped := 0, 0, 0
+		for i := 0; i+1 < len(steps) && i < 400; i += 2 {
+			arg := int(steps[i+1])
+			switch steps[i] % 11 {
+			case 0, 1, 2, 3:
+				packet := datagram{version: 6 - arg&2, protocol: []byte{protocolTCP, protocolUDP}[arg&1], class: byte(arg), port: uint16(arg % 7), payload: arg * 8}
+				pushed++
+				dropped += q.Push(now, Treatment{Lane: Lane(steps[i] % 4)}, packet.superpacket(), &b)
+			case 4, 5:
+				item, d, ok := q.Front(now, &b)
+				dropped += d
+				again, d2, ok2 := q.Front(now, &b)
+				dropped += d2
+				if ok != ok2 || d2 != 0 || ok && &item.Superpacket[0] != &again.Superpacket[0] {
+					t.Fatal("asked again, Front answered otherwise")
+				}
+				if ok {
+					q.Take(&b)
+					taken++
+				}
+			case 6:
+				q.Limit(now, float64(1+arg)*10e3, true)
+			case 7:
+				q.Limit(now, 0, false)
+			case 8:
+				dropped += q.Expire(now, &b)
+			case 9:
+				now = now.Add(time.Duration(arg) * 50 * time.Millisecond)
+			case 10:
+				big := gso(1+arg%40, 1000)
+				pushed += 1 + arg%40
+				n := q.Push(now, Treatment{}, big, &b)
+				dropped += n
+				if q.Piece() >= len(big) {
+					pushed -= arg % 40 // whole
+				}
+			}
+			if b.Used() != int64(q.Bytes()) || q.Bytes() > urgentBytes+normalBytes+bulkBytes+lanes*(64<<10) || q.Bytes() < 0 {
+				t.Fatalf("%d bytes counted, %d wait", b.Used(), q.Bytes())
+			}
+			if q.Empty() != (q.Bytes() == 0) || q.Empty() != q.Next().IsZero() {
+				t.Fatalf("empty %v with %d bytes, next %v", q.Empty(), q.Bytes(), q.Next())
+			}
+		}
+		dropped += q.Clear(&b)
+		if pushed != taken+dropped || b.Used() != 0 {
+			t.Fatalf("%d pushed, %d taken, %d dropped; %d bytes are left", pushed, taken, dropped, b.Used())
+		}
+	})
+}

@@ -132,6 +132,9 @@ func TestUrgentBesideBulk(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			var p99 [2]time.Duration
 			for i, paced := range []bool{false, true} {
+				if !paced && k.name != "images, 1 MB buffer" {
+					continue // one to compare with is enough
+				}
 				s := newSender(20, k.buffer, paced)
 				s.link.Loss = k.loss
 				samples := 0

@@ -165,6 +165,7 @@ func (n *Node) baseTold(now time.Time, e client.Event) {
 		n.registered(now, e)
 	case client.Lost:
 		n.nat.do(func(m *nat.Machine) { m.Lost(e.Base) })
+		n.spares.setBase(e.Base, netip.AddrPort{})
 		home := n.bases.Home()
 		moved := len(home) > 0 && n.where.home(home)
 		if n.where.unobserve(e.Base) || moved {
@@ -197,6 +198,7 @@ func (n *Node) registered(now time.Time, e client.Event) {
 		r.UDP = []netip.AddrPort{netip.AddrPortFrom(e.Endpoint.Addr(), port)} // where it should have been
 	}
 	if udp {
+		n.spares.setBase(e.Base, e.Endpoint)
 		r.UDP, r.Via, r.Observed = []netip.AddrPort{e.Endpoint}, e.Endpoint, e.Observed
 		if e.Hops != unknownHops {
 			n.engine.SetHops(n.where.far(e.Base, int(e.Hops), e.Observed))

@@ -27,7 +27,7 @@ var _ api.Controller = (*Node)(nil)
 // Status implements api.Controller.
 func (n *Node) Status(context.Context) (api.Status, error) {
 	s := api.Status{
-		Address: n.identity.Address(), Hostname: ownName(), Interface: n.cfg.Interface, WhitelistEnabled: n.whitelist.Enabled(),
+		Address: n.identity.Address(), IPv4: n.IPv4(), Hostname: ownName(), Interface: n.cfg.Interface, WhitelistEnabled: n.whitelist.Enabled(),
 		NAT: string(n.nat.result().Kind()), Version: api.Version(), Bases: n.apiBases(), Warnings: []api.Warning{},
 	}
 	for _, w := range n.warnings.List() {
@@ -40,7 +40,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 func (n *Node) ID(context.Context) (api.ID, error) {
 	signing := n.identity.SigningKey()
 	return api.ID{
-		Address: n.identity.Address(), Ed25519: base64.StdEncoding.EncodeToString(signing[:]), WireGuard: n.identity.PublicKey().String(),
+		Address: n.identity.Address(), IPv4: n.IPv4(), Ed25519: base64.StdEncoding.EncodeToString(signing[:]), WireGuard: n.identity.PublicKey().String(),
 	}, nil
 }
 
@@ -84,8 +84,8 @@ var apiStates = map[engine.State]api.PeerState{
 func (n *Node) describe(s engine.PeerStatus) api.Peer {
 	_, listed := n.whitelist.Get(s.Address)
 	p := api.Peer{
-		Address: s.Address, Hostname: n.hostnameOf(s.Address), State: apiStates[s.State], Path: api.PathNone,
-		TxBytes: s.Tx, RxBytes: s.Rx, Whitelisted: listed, Paths: describePaths(s.Paths),
+		Address: s.Address, IPv4: n.ipv4Of(s.Address), Hostname: n.hostnameOf(s.Address), State: apiStates[s.State], Path: api.PathNone,
+		TxBytes: s.Tx, RxBytes: s.Rx, Whitelisted: listed, Paths: n.describePaths(s.Paths),
 	}
 	switch {
 	case s.State != engine.Connected:
@@ -122,7 +122,7 @@ var pathStates = map[path.State]api.PathState{
 }
 
 // describePaths lists the ways to a peer, the best kind first.
-func describePaths(paths []path.Status) []api.PeerPath {
+func (n *Node) describePaths(paths []engine.PathStatus) []api.PeerPath {
 	list := make([]api.PeerPath, 0, len(paths))
 	for _, s := range paths {
 		p := api.PeerPath{Path: pathKinds[s.Kind], Endpoint: s.Key.Remote, State: pathStates[s.State], Selected: s.Selected, MTU: s.MTU}
@@ -132,10 +132,26 @@ func describePaths(paths []path.Status) []api.PeerPath {
 		if s.LossKnown {
 			p.Loss = api.Known(s.Loss)
 		}
+		p.Copies, p.Spare, p.Interface = s.Copies, s.Spare, n.interfaceName(s.Uplink)
+		if s.Rate > 0 {
+			p.Limit, p.Queueing = api.Known(s.Rate*8/1e6), milliseconds(s.Queueing)
+		}
 		list = append(list, p)
 	}
 	slices.SortStableFunc(list, func(a, b api.PeerPath) int { return cmp.Compare(pathRank[a.Path], pathRank[b.Path]) })
 	return list
+}
+
+// interfaceName returns the name of an interface, "" if there is none of that index.
+func (n *Node) interfaceName(index uint32) string {
+	if index != 0 {
+		for _, i := range n.watcher.Snapshot() {
+			if uint32(i.Index) == index {
+				return i.Name
+			}
+		}
+	}
+	return ""
 }
 
 var pathRank = map[api.Path]int{api.PathLAN: 0, api.PathDirect: 1, api.PathRelayUDP: 2, api.PathRelayTCP: 3}
@@ -252,7 +268,10 @@ func (n *Node) WhitelistAdd(_ context.Context, add api.WhitelistAdd) (api.Whitel
 }
 
 // WhitelistRemove implements api.Controller: the session ends before it returns.
-func (n *Node) WhitelistRemove(_ context.Context, a netip.Addr) (api.WhitelistEntry, error) {
+func (n *Node) WhitelistRemove(ctx context.Context, a netip.Addr) (api.WhitelistEntry, error) {
+	if e, ok := n.whitelist.Get(a); ok && e.Source != whitelist.SourceConfig && n.opt.Leaving != nil {
+		n.opt.Leaving(ctx, a)
+	}
 	n.editing.Lock()
 	defer n.editing.Unlock()
 	e, err := n.whitelist.Remove(a)

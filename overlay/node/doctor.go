@@ -10,6 +10,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/base/client"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/doctor"
+	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
 	"github.com/hnet-robotics/hnet_bridge/overlay/nat"
 	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 	"github.com/hnet-robotics/hnet_bridge/overlay/portmap"
@@ -156,8 +157,11 @@ var pathKinds = map[path.Kind]api.Path{
 }
 
 // examined says how each endpoint of a peer did: as the path selection saw it, or else as far as the state of the peer tells.
-func (n *Node) examined(peer netip.Addr, p *doctor.Peer, paths []path.Status) (list []doctor.Candidate) {
+func (n *Node) examined(peer netip.Addr, p *doctor.Peer, paths []engine.PathStatus) (list []doctor.Candidate) {
 	for _, s := range paths {
+		if s.Uplink != 0 && s.State != path.Alive && !s.Selected {
+			continue // not tried, for there is no need of it
+		}
 		c := doctor.Candidate{Endpoint: s.Key.Remote, Path: pathKinds[s.Kind], RTT: s.RTT}
 		switch {
 		case s.Selected && p.State == api.Connected:

@@ -30,6 +30,9 @@ type fakeHost struct {
 	far    *os.File
 	routes map[netip.Addr]int
 	names  []hostnames.Name
+	ipv4   host.IPv4Spec
+
+	ipv4Error error
 }
 
 var _ host.Host = (*fakeHost)(nil)
@@ -75,6 +78,16 @@ func (h *fakeHost) route(peer netip.Addr) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.routes[peer]
+}
+
+func (h *fakeHost) SetIPv4(_ string, s host.IPv4Spec) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ipv4Error != nil {
+		return h.ipv4Error
+	}
+	h.ipv4 = s
+	return nil
 }
 
 func (h *fakeHost) WriteHosts(_ string, names []hostnames.Name) error {

@@ -82,4 +82,11 @@ var newsOf = map[engine.EventType]news{
 }
 
 // notify takes an event from the engine, which holds locks and must not wait.
-func (n *Node) notify(e engine.Event) { n.inbox.put(e.Peer, newsOf[e.Type], e.Path.Remote) }
+func (n *Node) notify(e engine.Event) {
+	if e.Type == engine.CopiesWanted {
+		n.spares.want()
+		return
+	}
+	n.inbox.put(e.Peer, newsOf[e.Type], e.Path.Remote)
+	n.ipv4Event(e)
+}

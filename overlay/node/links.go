@@ -16,6 +16,7 @@ import (
 // changed are tried anew, and so is whatever failed for want of a link.
 func (n *Node) watchLinks(ctx context.Context) {
 	before := n.watcher.Snapshot()
+	n.renewUplinks()
 	n.announce(before)
 	renewal := time.NewTicker(recordRenewal)
 	defer renewal.Stop()
@@ -30,6 +31,8 @@ func (n *Node) watchLinks(ctx context.Context) {
 		}
 		now := n.watcher.Snapshot()
 		n.inside.forget()
+		n.ipv4.linksChanged()
+		n.renewUplinks()
 		n.announce(now)
 		n.bases.LinksChanged()
 		if n.mapper != nil {

@@ -73,6 +73,7 @@ func (n *Node) writeMetrics(w io.Writer) {
 			metrics.WriteGaugeFloat64(w, "hnet_peer_loss_ratio"+labels, s.Loss)
 		}
 	}
+	n.writeTopicMetrics(w)
 	metrics.WriteGaugeUint64(w, "hnet_whitelist_entries", uint64(n.whitelist.Len()))
 	for _, warning := range n.warnings.List() {
 		metrics.WriteGaugeUint64(w, "hnet_warning{code="+strconv.Quote(string(warning.Code))+",subject="+strconv.Quote(warning.Subject)+"}", 1)
@@ -82,7 +83,7 @@ func (n *Node) writeMetrics(w io.Writer) {
 		reason string
 		count  *atomic.Uint64
 	}{
-		{"denied", &st.Denied}, {"lane_overflow", &st.LaneOverflow}, {"malformed", &st.Malformed}, {"refused", &st.Refused},
+		{"barred", &st.Barred}, {"copy", &st.Copies}, {"denied", &st.Denied}, {"lane_overflow", &st.LaneOverflow}, {"malformed", &st.Malformed}, {"refused", &st.Refused},
 		{"replayed", &st.Replayed}, {"send_error", &st.SendErrors}, {"spoofed", &st.Spoofed}, {"unauthentic", &st.Unauthentic},
 		{"unknown", &st.Unknown}, {"write_error", &st.WriteErrors},
 	} {

@@ -34,7 +34,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/whitelist"
 )
 
-// Options are what a Node is made from; all fields must be set.
+// Options are what a Node is made from; all fields but Leaving, Admit, Inspect, Multicast and Traffic must be set.
 type Options struct {
 	Config config.Config
 	Paths  config.Paths
@@ -43,6 +43,14 @@ type Options struct {
 	// Ready is called once hnet0 has its address and the local API answers, Stopping when the end begins.
 	Ready    func()
 	Stopping func()
+	// Leaving is called with a peer that is about to leave the whitelist, while it can still be talked to. It may take a fraction of a second.
+	Leaving func(ctx context.Context, peer netip.Addr)
+	// Admit, Inspect and Multicast look into what hnet0 carries, see engine.Config; nil = nobody does.
+	Admit     func(peer netip.Addr, packet []byte) bool
+	Inspect   func() engine.Inspector
+	Multicast engine.Multicast
+	// Traffic tells what Inspect's Inspectors saw; nil = nobody looks.
+	Traffic func() api.Traffic
 }
 
 // Node is one running overlay node.
@@ -71,6 +79,9 @@ type Node struct {
 	relay     *relay          // nil unless this node relays for its peers
 	where     where
 	inside    inside
+	ipv4      *ipv4
+	routing   routing
+	spares    *spares
 	lan       *lan.Discovery // nil if switched off
 	server    *api.Server
 	listener  *api.Listener
@@ -96,7 +107,7 @@ var errDown = errors.New("hnet down")
 
 // Open takes the state folder, the sockets and hnet0, or leaves nothing behind. Every error is one line that says what to do. Run goes on from here.
 func Open(opt Options) (*Node, error) {
-	n := &Node{opt: opt, cfg: opt.Config, log: opt.Log, inbox: newInbox(), alive: make(chan chan<- struct{})}
+	n := &Node{opt: opt, cfg: opt.Config, log: opt.Log, inbox: newInbox(), ipv4: newIPv4(), alive: make(chan chan<- struct{})}
 	n.warnings = health.New(opt.Log, func(w health.Warning, on bool) {
 		detail := w.Text
 		if !on {
@@ -126,6 +137,7 @@ func (n *Node) open() (err error) {
 	}
 	c := engine.Config{
 		Identity: n.identity, Directory: directory{n}, OffersAES: offersAES(n.cfg.Cipher), Notify: n.notify, Log: n.log,
+		Unpaced: !n.cfg.Pace, LowData: n.cfg.LowData, Admit: n.opt.Admit, Inspect: n.opt.Inspect, Multicast: n.opt.Multicast,
 	}
 	if err = n.openSockets(&c); err != nil {
 		return err
@@ -140,11 +152,13 @@ func (n *Node) open() (err error) {
 	n.onClose(func() { n.clock.Close() })
 	c.Stamp = n.clock.Now
 	n.nat = newNATProbe()
+	n.spares = newSpares()
 	n.openBases()
 	if n.relay, err = n.openRelay(); err != nil {
 		return err
 	}
-	c.Own, c.OnLink, c.Scout = own{n}, n.onLink, openScout
+	c.IPv4Message = n.ipv4Message
+	c.Own, c.OnLink, c.Route, c.Scout = own{n}, n.onLink, n.routing.to, openScout
 	if n.engine, err = engine.New(c); err != nil {
 		return err
 	}
@@ -214,6 +228,7 @@ func (n *Node) openState() (err error) {
 		// Only a memory of endpoints; without it contact takes a moment longer.
 		n.log.Warn("the endpoints of the last run are not known", "err", err, "fix", "nothing to do: it is written anew")
 	}
+	n.openIPv4()
 	n.contacts.Keep(func(a netip.Addr) bool { _, listed := n.whitelist.Get(a); return listed })
 	n.warnUnused()
 	return nil
@@ -234,18 +249,18 @@ func (n *Node) openClock(path string) (*clock.Clock, error) {
 	return clock.Open(path, n.log)
 }
 
-// warnUnused tells of settings that are accepted and have no effect in this version.
+// warnUnused tells of settings that are accepted and have no effect as things are.
 func (n *Node) warnUnused() {
 	for _, s := range []struct {
 		name string
 		set  bool
 		fix  string
 	}{
-		{"dds.lanes", len(n.cfg.DDS.Lanes) > 0, "mark urgent packets by their DSCP: 40 and above go first"},
+		{"dds.lanes", len(n.cfg.DDS.Lanes) > 0 && n.opt.Inspect == nil, "set 'dds.enabled' and 'dds.watch' to true, or mark urgent packets by their DSCP: 40 and above go first"},
 	} {
 		if s.set {
 			n.warnings.Raise(health.Warning{Code: health.SettingUnused, Subject: s.name,
-				Text: "the setting '" + s.name + "' has no effect in this version", Fix: s.fix})
+				Text: "the setting '" + s.name + "' has no effect", Fix: s.fix})
 		}
 	}
 }
@@ -326,7 +341,10 @@ func (n *Node) Run(ctx context.Context) error {
 	watch(n.watchPeers)
 	watch(n.watchBases)
 	watch(n.watchNAT)
+	watch(n.watchSpares)
 	watch(n.watchSelf)
+	n.startIPv4()
+	watch(n.watchIPv4)
 	g.Go(func() error { defer left(); return ended(ctx, n.bases.Run(ctx)) })
 	if n.mapper != nil {
 		g.Go(func() error { return ended(ctx, n.mapper.Run(ctx)) })

@@ -33,6 +33,9 @@ func (o own) Control(now time.Time, b []byte, from netip.AddrPort, local underla
 		return
 	}
 	if stun.IsMessage(b) {
+		if o.n.spares.handle(b) {
+			return
+		}
 		o.n.nat.do(func(m *nat.Machine) { m.Handle(now, b, from, local.Addr) })
 		return
 	}

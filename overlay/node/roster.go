@@ -251,8 +251,9 @@ func (n *Node) forget(peer netip.Addr) {
 	n.contacts.Forget(peer)
 	n.lookups.forget(peer)
 	n.runs.forget(peer)
+	n.ipv4.forget(peer)
 	n.relaying.set(peer, false)
-	for _, code := range []health.Code{health.Endpoint, health.OverlayInside, health.PeerRoute, health.PeerKey, health.PeerCopy} {
+	for _, code := range []health.Code{health.Endpoint, health.OverlayInside, health.PeerRoute, health.PeerKey, health.PeerCopy, health.IPv4Peer} {
 		n.warnings.Clear(code, peer.String())
 	}
 }
@@ -380,6 +381,7 @@ func (n *Node) setPeerRoute(peer netip.Addr, k *known, s engine.PeerStatus) {
 	err := n.opt.Host.SetPeerRoute(n.cfg.Interface, peer, mtu)
 	if err == nil {
 		k.routeMTU = mtu
+		n.ipv4.setMTU(peer, mtu)
 	}
 	n.warnings.Set(err, health.Warning{Code: health.PeerRoute, Subject: peer.String(),
 		Fix: "traffic flows with the default MTU of 1280; look at 'ip -6 route show dev " + n.cfg.Interface + "'"})

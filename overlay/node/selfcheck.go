@@ -8,7 +8,6 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/doctor"
 	"github.com/hnet-robotics/hnet_bridge/overlay/engine"
 	"github.com/hnet-robotics/hnet_bridge/overlay/health"
-	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 )
 
 // The daemon examines itself every checkInterval; what a warning tells of must have held for checkHolds of them, since a Base that restarts or a
@@ -40,7 +39,7 @@ const maxCheckedPeers = 64
 func (n *Node) peerWarnings() (list []health.Warning) {
 	checked := 0
 	for _, s := range n.engine.Peers() {
-		searched := slices.ContainsFunc(s.Paths, func(x path.Status) bool { return x.Selected && x.Searched })
+		searched := slices.ContainsFunc(s.Paths, func(x engine.PathStatus) bool { return x.Selected && x.Searched })
 		if s.State != engine.Connected || !searched || s.Path.Kind.Relayed() {
 			continue
 		}

@@ -13,24 +13,25 @@ const (
 	queueShare = 12 // or this part of the path's own RTT, if that is more
 	// A path on which the delay jumps from sample to sample gets that much more, twice the mean jump: a queue grows and shrinks smoothly.
 	jitterShare = 16
-	jitterMost  = 30 * time.Millisecond
-	runFirst    = 100 * time.Millisecond
+	jitterMost  = 200 * time.Millisecond
+	runFirst    = 250 * time.Millisecond
+	runSudden   = 100 * time.Millisecond
 	runLeast    = 40 * time.Millisecond
 	runSamples  = 3
+	idleMore    = 2 * time.Millisecond
 	// fast is the rate in bytes per second (500 Mbit/s) from which on nothing is limited: a queue there is a matter of a few milliseconds, and what looks
 	// like one is the host's own scheduling.
 	fast = 62.5e6
-	// slowest is the floor of all limits, 128 kbit/s: less is not worth pacing, and what others fill a link with shall not starve us.
-	slowest = 16e3
+	// slowest is the floor of all limits, 1 Mbit/s: a mistake must not strand a robot.
+	slowest = 125e3
 )
 
 // What a limit does.
 const (
-	cut      = 0.93 // of what was delivered while the queue stood: the next limit
-	cutMost  = 0.5  // of a limit is left by one cut
-	suddenly = 0.7  // of the limit: a capacity below it needs a longer run
-	drain    = 0.5  // of the limit is sent until the queue is gone
-	drainMax = 20 * time.Second
+	cut      = 0.93        // of what was delivered while the queue stood: the next limit
+	suddenly = 0.7         // of the limit: a capacity below it needs a longer run
+	drain    = 0.5         // of the limit is sent until the queue is gone
+	drainMax = time.Second // then it is looked whether that helps
 	// growth is how much a limit of 2.5 MB/s grows per second while no queue is seen, others by the square root: smaller ones grow relatively faster, so
 	// that several paths at one bottleneck converge.
 	growth     = 0.13
@@ -53,6 +54,9 @@ const (
 	// A limit that nothing reaches is remembered: the next burst shall not fill the modem's buffer again. It doubles each forgetEvery, after forgetAfter.
 	forgetAfter = 5 * time.Second
 	forgetEvery = 3 * time.Minute
+	// Without any Report for silence, though something waits, it doubles each silenceDoubles.
+	silence        = time.Second
+	silenceDoubles = 500 * time.Millisecond
 )
 
 // burst is how much of the time that went by unused may be made up for at once: burstIdle after a pause, burstLate when what waited was called late.
@@ -74,15 +78,15 @@ type Controller struct {
 	waiting bool          // it said no since the last Sent
 	used    time.Duration // when the limit was last reached or forgotten a little
 
-	drainUntil time.Duration
+	drainFrom, drainUntil time.Duration
+	drainRate             float64 // what is sent meanwhile, bytes per second
+	trial                 trial
 	// hold is from when on datagrams must have been sent to tell something of the present limit.
 	hold time.Duration
 	run  run
 	// ceiling is what was delivered at the last cut, unsteady the mean change of its logarithm from one to the next.
 	ceiling, unsteady float64
 	cuts              int           // since the queue was last seen gone
-	events            int           // of them, those in a row after which as much arrived as was sent
-	before            float64       // what was delivered before those
 	grown             time.Duration // when growth was last added
 	calm              time.Duration // since when no queue is seen
 	empty             time.Duration // when the queue was last seen gone
@@ -93,8 +97,15 @@ type Controller struct {
 	left     residue
 	jitter   time.Duration // mean difference of a sample's queue from that of the one before
 	delivery meter
-	foreign  foreign
 	loss     loss
+	sampled  time.Duration // when the datagram of the last sample was sent
+	heard    time.Duration // of the last Report
+
+	undo                   float64       // the limit before the first of the present cuts, 0 = none
+	noise                  time.Duration // delay that no cut helps against
+	failedAt               time.Duration // the queue that did not yield
+	block, blocked         time.Duration // how long no cut is made after one that did not help, and until when that is
+	noiseLeast, noiseSince time.Duration // of the current part
 }
 
 // A radio's delay is larger under load, though nothing queues: what is left right after a queue was let run empty is allowed for, up to residueMost.
@@ -124,6 +135,7 @@ func (r *residue) add(t, queue time.Duration) {
 // run is a row of samples that all saw a queue.
 type run struct {
 	samples int
+	sum     time.Duration
 	from    time.Duration // by the receiver's clock
 	bytes   uint64
 }
@@ -158,7 +170,7 @@ func (c *Controller) Sent(now time.Time, counter uint64, bytes int) {
 // rate is what is sent at t, in bytes per second.
 func (c *Controller) rate(t time.Duration) float64 {
 	if t < c.drainUntil {
-		return c.limit * drain
+		return c.drainRate
 	}
 	return c.limit
 }
@@ -173,8 +185,21 @@ func (c *Controller) Allow(now time.Time, bytes int) (until time.Time, ok bool) 
 		c.forget(t)
 		return time.Time{}, true
 	}
+	c.unheard(t)
 	c.refused, c.used, c.waiting = t, t, true
 	return c.epoch.Add(c.next), false
+}
+
+// unheard lets a limit grow while something waits and no Report comes, which may be the limit's own fault.
+func (c *Controller) unheard(t time.Duration) {
+	from := c.heard + silence + 2*c.rtt.value
+	if t <= from {
+		return
+	}
+	step := min(t-max(c.refused, from), time.Second)
+	c.trial.on, c.drainUntil = false, min(c.drainUntil, t)
+	c.limit *= math.Exp2(float64(step) / float64(silenceDoubles))
+	c.lift()
 }
 
 // forget lets a limit grow that nothing reaches.
@@ -191,8 +216,7 @@ func (c *Controller) forget(t time.Duration) {
 // lift removes a limit that has become too high to mean anything.
 func (c *Controller) lift() {
 	if c.limit >= fast {
-		c.limit, c.drainUntil, c.cuts, c.events, c.foreign.on = 0, 0, 0, 0, false
-		c.run = run{}
+		c.limit, c.drainUntil, c.cuts, c.trial.on, c.run = 0, 0, 0, false, run{}
 	}
 }
 
@@ -210,9 +234,13 @@ func (c *Controller) Queueing() time.Duration { return c.queue }
 
 // RoundTrip takes the round-trip time of a probe on the path: what flows may never have seen it without a queue.
 func (c *Controller) RoundTrip(now time.Time, rtt time.Duration) {
-	if rtt > 0 {
-		c.rtt.add(c.at(now), rtt)
+	if rtt <= 0 {
+		return
 	}
+	if less := c.rtt.value - rtt; less > 0 && c.rtt.known && c.owd.known {
+		c.owd.add(c.at(now), c.owd.value-less) // what was taken for the idle path had a queue
+	}
+	c.rtt.add(c.at(now), rtt)
 }
 
 // Inherit begins with the limit of another path, which the traffic used until now: most likely both lead through the same bottleneck, and if not,
@@ -231,6 +259,7 @@ func (c *Controller) Report(now time.Time, r Report) {
 	if !c.fresh(r) {
 		return
 	}
+	c.heard = t
 	c.delivery.add(r)
 	sent, bytes, ok := c.log.find(r.Counter)
 	if !ok {
@@ -252,15 +281,19 @@ func (c *Controller) Report(now time.Time, r Report) {
 	}
 	c.owd.add(t, r.At-sent)
 	// Clocks that drift apart, and a queue on the way back, each deceive one of the two.
-	before := c.queue
+	before, idle := c.queue, c.log.gap(c.sampled, sent)
+	c.sampled = sent
 	c.queue = max(min(rtt-c.rtt.value, r.At-sent-c.owd.value), 0)
 	if sent < c.hold {
-		if _, calm := c.standing(); t < c.drainUntil && c.queue < calm/2 {
-			c.drainUntil, c.hold, c.grown, c.calm = t, t, t, t
+		if t < c.drainUntil && sent >= c.drainFrom {
+			c.draining(t, r)
 		}
 		return
 	}
-	c.jitter += ((c.queue - before).Abs() - c.jitter) / jitterShare
+	c.jitter += (min((c.queue-before).Abs(), jitterMost) - c.jitter) / jitterShare
+	if idle > max(before, c.queue)+idleMore {
+		c.run = run{} // whatever there was has drained meanwhile: bursts are no standing queue
+	}
 	c.lost(t, bytes, r)
 	c.judge(t, r)
 }
@@ -286,23 +319,23 @@ func (c *Controller) standing() (standing, calm time.Duration) {
 		least = queueFirst
 	}
 	least = max(least, c.rtt.value/queueShare)
-	more := min(2*c.jitter, jitterMost) + c.left.mean
-	return least + more, least/2 + more
+	more := 2*c.jitter + c.left.mean + c.noise
+	return least + more + c.noise/2, least/2 + more
 }
 
 // judge draws the conclusion from a sample.
 func (c *Controller) judge(t time.Duration, r Report) {
 	c.left.add(t, c.queue)
+	c.quieten(t)
+	if c.tried(t) {
+		return
+	}
 	standing, calm := c.standing()
 	if c.queue < calm {
-		c.cuts, c.events, c.foreign.on = 0, 0, false
+		c.cuts = 0
 	}
 	if c.queue < calm/2 {
 		c.empty = t
-	}
-	if c.foreign.on {
-		c.contest(t, standing)
-		return
 	}
 	if c.queue <= standing {
 		c.run = run{}
@@ -311,10 +344,11 @@ func (c *Controller) judge(t time.Duration, r Report) {
 	}
 	c.calm, c.grown = t, t
 	if c.run.samples == 0 {
-		c.run = run{samples: 1, from: r.At, bytes: r.Bytes}
+		c.run = run{samples: 1, sum: c.queue, from: r.At, bytes: r.Bytes}
 		return
 	}
 	c.run.samples++
+	c.run.sum += c.queue
 	least := max(runLeast, min(c.rtt.value/2, time.Second))
 	if c.limit == 0 {
 		least = max(runFirst, min(c.rtt.value, time.Second))
@@ -322,43 +356,44 @@ func (c *Controller) judge(t time.Duration, r Report) {
 	span := r.At - c.run.from
 	capacity := float64(r.Bytes-c.run.bytes) / span.Seconds()
 	if capacity < suddenly*c.limit {
-		least = max(least, runFirst) // the host at either end may only have been busy
+		least = max(least, runSudden) // the host at either end may only have been busy
 	}
 	if c.run.samples < runSamples || span < least {
 		return
 	}
+	mean := c.run.sum / time.Duration(c.run.samples)
 	c.run = run{}
 	if c.limit == 0 && capacity >= fast {
 		return
 	}
-	c.congested(t, capacity)
+	c.congested(t, capacity, mean)
 }
 
-// congested limits the path to what it delivered while a queue stood, and lets that queue run empty.
-func (c *Controller) congested(t time.Duration, capacity float64) {
-	capacity = max(capacity, slowest/2)
-	// Less arrives than the limit lets through: the capacity has fallen. As much does, and yet the queue stands: it may not be ours.
-	if c.cuts++; c.cuts == 1 || capacity < fallen*c.limit && c.cuts <= foreignCuts {
-		c.before, c.events = capacity, 0
-	} else {
-		c.events++
-	}
-	if c.events > foreignAfter {
-		c.limit = max(c.before*cut, c.limit)
-		c.foreign.begin(t, c.queue)
-		c.run, c.hold, c.drainUntil = run{}, t, t
+// congested limits the path to what it delivered while a queue stood, unless that did not help lately.
+func (c *Controller) congested(t time.Duration, capacity float64, mean time.Duration) {
+	if t < c.blocked && mean < blockOver*c.failedAt+blockMore {
 		return
 	}
+	if c.cuts == 0 {
+		c.undo = c.limit
+	}
+	c.cut(t, capacity, mean)
+}
+
+// cut limits the path to what it delivered, and lets the queue run empty. mean is the queue's.
+func (c *Controller) cut(t time.Duration, capacity float64, mean time.Duration) {
+	c.cuts++
+	c.trial = trial{on: true, queue: mean}
 	limit := capacity * cut
 	if c.limit > 0 {
-		limit = max(min(limit, c.limit*cut), c.limit*cutMost)
+		limit = min(limit, c.limit*cut)
 	} else {
 		c.next, c.used = t, t
 	}
 	if c.ceiling > 0 {
 		c.unsteady += (math.Abs(math.Log(capacity/c.ceiling)) - c.unsteady) / unsteadyShare
 	}
-	c.limit, c.ceiling = max(limit, slowest), capacity
+	c.limit, c.ceiling = max(limit, slowest), max(capacity, 1)
 	c.empties(t, capacity)
 }
 
@@ -369,10 +404,12 @@ func (c *Controller) empties(t time.Duration, capacity float64) {
 		return
 	}
 	excess := seconds(float64(c.log.bytes-upTo)/capacity) - c.rtt.value - c.last.Held
-	excess = min(max(excess, c.queue), drainMax)
-	rate := c.limit * drain / capacity
-	if rate < 0.95 {
-		c.drainUntil = t + min(time.Duration(float64(excess)/(1-rate)), drainMax)
+	excess = max(excess, c.queue)
+	c.drainRate = max(min(c.limit, capacity)*drain, slowest/2)
+	if part := 1 - c.drainRate/capacity; part > 0.05 {
+		span := min(time.Duration(float64(excess)/part), drainMax)
+		c.drainFrom, c.drainUntil = t, t+span
+		c.trial.goes, c.trial.rate = min(time.Duration(float64(span)*part), c.trial.queue), c.drainRate
 	}
 	c.hold, c.empty, c.grown, c.calm = max(c.drainUntil, t), t, max(c.drainUntil, t), t
 	c.left.until, c.left.least = c.hold+c.rtt.value+residueWithin, residueMost
@@ -386,7 +423,8 @@ func (c *Controller) steady(t, calm time.Duration) {
 	held := c.refused > 0 && t-c.refused < max(c.rtt.value, 100*time.Millisecond)
 	if c.queue > calm || !held {
 		c.grown, c.calm = t, t
-		if held && t-c.empty > emptyEvery {
+		if held && t-c.empty > emptyEvery && c.noise == 0 {
+			c.undo, c.trial = c.limit, trial{on: true, queue: c.queue}
 			c.empties(t, c.limit)
 		}
 		return
@@ -403,7 +441,7 @@ func (c *Controller) steady(t, calm time.Duration) {
 	rate *= 1 + min(unsteadyGrowth*max(c.unsteady-unsteadyNoise, 0), unsteadyMost)
 	slow := max(float64(c.rtt.value)/float64(growthRTT), 1)
 	rate /= slow
-	if since := float64(t-c.calm) / slow; since > float64(hastenAfter) {
+	if since := float64(t-c.calm) / slow; c.noise < noiseForeign && since > float64(hastenAfter) {
 		rate *= min(math.Exp2((since-float64(hastenAfter))/float64(hastenEvery)), hastenMost)
 	}
 	c.limit *= 1 + min(rate, 3)*step.Seconds()

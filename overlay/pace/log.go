@@ -67,6 +67,21 @@ func (l *sentLog) grow() {
 
 func (l *sentLog) at(i int) entry { return l.ring[(l.first+uint64(i))&uint64(len(l.ring)-1)] }
 
+// gap is the longest time in which nothing was sent, of that from one time to another, which are at most two seconds apart.
+func (l *sentLog) gap(from, to time.Duration) (longest time.Duration) {
+	for i := l.count - 1; i > 0; i-- {
+		e, before := l.at(i), l.at(i-1)
+		if e.at > to {
+			continue
+		}
+		if e.at <= from {
+			break
+		}
+		longest = max(longest, e.at-max(before.at, from))
+	}
+	return longest
+}
+
 // find returns when the datagram with this counter was sent and how many bytes up to it; ok is false if that is not known any more, or never was.
 func (l *sentLog) find(counter uint64) (at time.Duration, bytes uint64, ok bool) {
 	low, high := 0, l.count
@@ -130,4 +145,22 @@ func (s *smallest) set(at, value time.Duration) {
 		s.parts[i] = value
 	}
 	s.part, s.value, s.known = at/windowPart, value, true
+}
+
+// meter measures what is delivered.
+type meter struct {
+	from  Report
+	known bool
+	rate  float64 // bytes per second
+}
+
+func (m *meter) add(r Report) {
+	if !m.known {
+		m.from, m.known = r, true
+		return
+	}
+	if span := r.At - m.from.At; span >= 100*time.Millisecond {
+		m.rate = float64(r.Bytes-m.from.Bytes) / span.Seconds()
+		m.from = r
+	}
 }

@@ -41,7 +41,7 @@ func (c *Controller) lost(t time.Duration, bytes uint64, r Report) {
 	w.at, w.sent, w.received = r.At, bytes, r.Bytes
 	share := max(1-float64(received)/float64(sent), 0)
 	rate := float64(received) / span.Seconds()
-	if c.foreign.on {
+	if c.noise > noiseForeign && c.limit != 0 {
 		if share > l.usual+foreignLoss {
 			c.limit = max(c.limit*foreignCut, slowest)
 			c.grown = t

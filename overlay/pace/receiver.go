@@ -51,6 +51,9 @@ func (r *Receiver) Arrived(now time.Time, counter uint64, bytes, packets int) {
 	r.pending += uint64(bytes)
 }
 
+// Anew says that what arrives from now on counts from zero again: a new session. Without it that is found out after some packets.
+func (r *Receiver) Anew() { r.highest, r.behind = 0, 0 }
+
 // Due returns the Report to be sent now, back the way that the datagrams came, and counts it as sent; ok is false while none is due. It is asked after
 // Arrived; nothing needs a timer.
 func (r *Receiver) Due(now time.Time) (report Report, ok bool) {

@@ -27,6 +27,7 @@ const (
 const (
 	rankRelay     = int(RelayTCP) + 1 + iota // relays whose proof is old, by kind: 4, 5
 	_                                        //
+	rankSpare                                // alive, but by an uplink kept for copies and for need
 	rankLossy                                // alive, but left for its loss
 	rankDoubtful                             // answered before
 	rankDeadRelay                            // silent, but its Base says that it is there
@@ -50,6 +51,8 @@ func (m *Machine) rank(tr *track) int {
 		return rankDoubtful
 	case tr.avoid != 0:
 		return rankLossy
+	case tr.spared():
+		return rankSpare
 	}
 	return int(tr.kind)
 }
@@ -92,7 +95,7 @@ func (m *Machine) choose(t instant) {
 	}
 	if m.best != nil {
 		ro, rb := m.rank(other), m.rank(m.best)
-		if ro > rb || ro == rb && !clearlyBetter(other, m.best) {
+		if ro > rb || ro == rb && !clearlyBetter(other, m.best) || rb == rankSpare && other.kind.Relayed() && m.linger > t {
 			return
 		}
 	}
@@ -156,6 +159,7 @@ func (m *Machine) die(t instant, tr *track) {
 		m.moved = t.add(movedFor)
 		m.choose(t)
 	}
+	m.rouse(t)
 }
 
 // weigh leaves or retakes a direct path for its loss.
@@ -217,6 +221,7 @@ func (m *Machine) Asked(now time.Time, key Key, kind Kind, flags byte) {
 		return
 	}
 	m.dirty = true
+	m.told(t, tr, flags)
 	if tr.state != Alive {
 		m.hasten(t, tr)
 	}

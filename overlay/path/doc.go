@@ -1,7 +1,7 @@
 // Package path selects the path to a peer.
 //
 // Machine is pure: the time and what happened come in, probes and signals to send come out. It knows no sockets, no clock, no keys. Its owner calls
-// it under the peer's lock; every call may change what is due, so after any but Traffic, Arrived, Best, Backup, Silent and Status the owner calls
+// it under the peer's lock; every call may change what is due, so after any but Traffic, Arrived, Awake, Best, Backup, Copied, Silent, Status and Twofold the owner calls
 // Poll until it returns false and arms its timer for Next, at which it calls Tick and Poll. (After Traffic and Arrived it looks at Next, which is
 // zero or later than now unless they woke something.)
 //
@@ -17,6 +17,17 @@
 // over. That takes at most 1.5 s after it went silent with an RTT below 100 ms, and at most 2.5 s at any RTT up to 600 ms (1 s more when only our own
 // direction died). The relay to fall back to is probed every 10 s, so that it is a living one. 30 s after the last packet all probing ends: an idle
 // peer costs nothing, and a handshake that changed the path gets 4 s.
+//
+// # Two uplinks, two paths
+//
+// A host with two uplinks has a path by each of them to one remote; their Keys differ by the Carrier. Those by an uplink that the host's routing would
+// not choose are Spare: they cost money, perhaps. They come after all living paths, relays included, and are left in peace, without a probe,
+// as long as one lives. FlagSpare tells the peer, who then holds its own path to that endpoint in the same low esteem: so traffic goes home to Wi-Fi, in
+// both directions, when Wi-Fi is back.
+//
+// While Copying is called, and 30 s after, a second path is kept alive with a probe a second: Backup, the one that has least in common with Best. By
+// another uplink is best, of this host or of the peer's; a relay beside a direct path, or another Base, is next; another address is better than nothing.
+// FlagCopies has the peer rouse its spare paths, too. Copies that arrive choose nothing: only probes do.
 //
 // # Punching
 //

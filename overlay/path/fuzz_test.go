@@ -74,8 +74,10 @@ func (m *model) play(script []byte) {
 			m.m.Enable(m.now, m.enabled)
 		case 1:
 			var cs []Candidate
-			for range arg % 40 {
-				cs = append(cs, m.keys[int(next())%len(m.keys)])
+			for i := range arg % 40 {
+				c := m.keys[int(next())%len(m.keys)]
+				c.Spare, c.Uplink = op>>4&(1<<(i%4)) != 0, uint32(i%3)
+				cs = append(cs, c)
 			}
 			m.m.SetCandidates(m.now, cs)
 		case 2:
@@ -128,6 +130,27 @@ func (m *model) play(script []byte) {
 		case 11:
 			m.m.Signaled(m.now, Signal(arg%5))
 			m.stir(settleFor)
+		case 13:
+			switch op >> 4 % 4 {
+			case 0:
+				m.m.Copying(m.now)
+			case 1:
+				from := m.keys[int(next())%len(m.keys)].Key
+				if m.m.find(from) != nil {
+					for i := range m.flying {
+						if m.flying[i].Key == from {
+							m.flying[i].Key = c.Key
+						}
+					}
+				}
+				m.m.Rename(m.now, from, c.Key)
+				m.proven[c.Key] = m.proven[c.Key] || m.proven[from]
+				m.address[c.Remote.Addr()] = m.address[c.Remote.Addr()] || m.address[from.Remote.Addr()]
+			case 2:
+				m.m.Leaves(m.now, c.Key, uint32(arg%3), arg&64 != 0)
+			default:
+				m.m.Copied(m.now)
+			}
 		case 12:
 			m.m.SetTTL(arg % 8)
 			m.m.Suspect(m.now, int(arg)*8)
@@ -225,5 +248,7 @@ func (m *model) poll() {
 		m.t.Fatal("a table grew out of bounds")
 	}
 	m.m.Status()
-	m.m.Backup()
+	if second, kind, _, ok := m.m.Backup(); ok && (second == key || !kind.Relayed() && !m.proven[second]) {
+		m.t.Fatalf("%v %v carries copies beside %v", kind, second, key)
+	}
 }

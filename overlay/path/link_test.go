@@ -117,3 +117,30 @@ func TestTwoBases(t *testing.T) {
 		t.Errorf("%d probes of the path in use, %d of the warm one in a minute", used, warm)
 	}
 }
+
+// TestOwnQueue: a queue of our own traffic makes no other path of the kind look better, a path that became slower does.
+func TestOwnQueue(t *testing.T) {
+	a, b := direct("192.0.2.1:1"), direct("192.0.2.2:1")
+	l := newLab(t, a, b)
+	rtt := map[Key]time.Duration{a.Key: 50 * time.Millisecond, b.Key: 55 * time.Millisecond}
+	reply := func(p Probe) time.Duration { return rtt[p.Key] }
+	l.pass(40*time.Second, reply)
+	best := func() Key { k, _, _, _ := l.m.Best(); return k }
+	if best() != a.Key {
+		t.Fatalf("on %v", best())
+	}
+	rtt[a.Key] += 300 * time.Millisecond
+	l.m.SetQueueing(300 * time.Millisecond)
+	l.pass(30*time.Second, reply)
+	if best() != a.Key {
+		t.Error("our own queue drove us away")
+	}
+	if s := l.m.Status()[0]; s.RTT < 200*time.Millisecond {
+		t.Errorf("the RTT is told as %v", s.RTT)
+	}
+	l.m.SetQueueing(0)
+	l.pass(60*time.Second, reply)
+	if best() != b.Key {
+		t.Error("a path that became slow was kept")
+	}
+}

@@ -27,6 +27,7 @@ type Machine struct {
 	best   *track // carries traffic; nil if nothing can
 	last   *track // data came by it last
 	choice *track // the peer's selected path, as its probes said
+	second *track // carries copies; nil if nothing can, or there are none
 	// contested is the peer's choice while it is not known whether ours still works.
 	contested *track
 	work      *work // nil while idle
@@ -38,9 +39,14 @@ type Machine struct {
 	obeyed instant // the peer's FlagMoved was heeded last
 	// sprayed is when SignalSpray was given or taken last; spray says that one is owed for this constellation of candidates.
 	sprayed instant
+	copying instant // copies are sent until then, and FlagCopies with our probes
+	copied  instant // the peer sends copies until then
+	linger  instant // best became a spare one: it gives way to no relay until then
 	next    instant // cached by Next
-	tokens  limit
-	quotas  []quota
+	// queueing is how long datagrams wait behind our own traffic on best; sample is the RTT that the last Reply told, 0 if none.
+	queueing, sample time.Duration
+	tokens           limit
+	quotas           []quota
 
 	enabled bool
 	spray   bool
@@ -83,7 +89,9 @@ func (m *Machine) duration(bound time.Duration) time.Duration {
 	return time.Duration(m.random.Uint64() % uint64(bound))
 }
 
-// awake reports whether probing goes on.
+// Awake reports whether probing goes on: traffic passes, or did within 30 s.
+func (m *Machine) Awake() bool { return m.awake() }
+
 func (m *Machine) awake() bool { return m.work != nil }
 
 // Enable says whether probes can be sent and are answered: there is a session, and the peer is a daemon of ours. It begins false. While it is
@@ -140,6 +148,13 @@ func (m *Machine) SetCandidates(now time.Time, candidates []Candidate) {
 			tr.flags |= offered
 			tr.order = uint8(i)
 			tr.kind = c.Kind
+			if was := tr.spared(); tr.is(spare) != c.Spare {
+				tr.flags ^= spare
+				m.spareNow(t, tr, was)
+			}
+			if c.Uplink != 0 {
+				tr.uplink = c.Uplink
+			}
 			if bound := uint16(min(max(c.Bound, 0), maxMTU)); bound != tr.bound {
 				tr.bound = bound
 				m.rebound(t, tr)
@@ -204,7 +219,14 @@ func (m *Machine) Arrived(now time.Time, key Key, kind Kind) {
 		return
 	}
 	tr := m.came(t, key, kind)
-	if tr == nil || !m.enabled || tr.state == Alive {
+	if tr == nil || !m.enabled || tr.state == Alive && !tr.is(spare) {
+		return
+	}
+	if tr.state == Alive {
+		// The peer may not know that we would have it send elsewhere: our probe says so.
+		if !m.useful(t, tr) && tr.probed.add(time.Second) <= t {
+			m.hasten(t, tr)
+		}
 		return
 	}
 	// A dead path by which data arrives may be alive again, or dead in our direction only.
@@ -248,7 +270,7 @@ func (m *Machine) Proved(now time.Time, key Key, kind Kind, rtt time.Duration) {
 	}
 	settle := m.best != tr || tr.state != Alive
 	if rtt > 0 {
-		tr.measure(rtt)
+		tr.measure(rtt, 0)
 	}
 	tr.arrived = t
 	m.prove(t, tr)
@@ -307,13 +329,19 @@ func (m *Machine) Best() (key Key, kind Kind, mtu int, ok bool) {
 	return m.best.key, m.best.kind, int(m.best.mtu), true
 }
 
-// Backup returns the path that would be taken if the selected one died, for what is worth sending twice.
-func (m *Machine) Backup() (key Key, kind Kind, mtu int, ok bool) {
-	tr := m.pick(m.best)
-	if tr == nil || m.rank(tr) >= rankDoubtful {
-		return Key{}, 0, 0, false
+// SetQueueing tells how long datagrams wait behind our own traffic on the selected path, as far as that is known: they would on another one, too, so
+// it is no reason to change.
+func (m *Machine) SetQueueing(d time.Duration) { m.queueing = max(0, d) }
+
+// Sample returns the RTT that the last Reply told, 0 if none.
+func (m *Machine) Sample() time.Duration { return m.sample }
+
+// RTT returns the smoothed RTT of a path, without our own traffic's queue; 0 if it was never measured.
+func (m *Machine) RTT(key Key) time.Duration {
+	if tr := m.find(key); tr != nil {
+		return time.Duration(tr.base) * time.Microsecond
 	}
-	return tr.key, tr.kind, int(tr.mtu), true
+	return 0
 }
 
 // Silent reports whether no path answers: another handshake, to everything known, is worth trying.
@@ -340,6 +368,7 @@ func (m *Machine) Status() []Status {
 	status := make([]Status, len(sorted))
 	for i, tr := range sorted {
 		status[i] = tr.status(tr == m.best)
+		status[i].Copies = tr == m.second
 	}
 	return status
 }
@@ -399,7 +428,7 @@ func (m *Machine) drop(gone func(*track) bool) {
 		if !gone(tr) {
 			return false
 		}
-		for _, p := range []**track{&m.best, &m.last, &m.choice, &m.contested} {
+		for _, p := range [...]**track{&m.best, &m.last, &m.choice, &m.contested, &m.second} {
 			if *p == tr {
 				*p = nil
 			}
@@ -442,7 +471,8 @@ func (m *Machine) begin(t instant) {
 // sleep ends all probing.
 func (m *Machine) sleep(t instant) {
 	m.work = nil
-	m.contested, m.choice = nil, nil
+	m.contested, m.choice, m.second = nil, nil, nil
+	m.copying, m.copied = 0, 0
 	m.settleQuotas(t)
 	for _, tr := range m.tracks {
 		tr.due = 0

@@ -47,6 +47,11 @@ type Candidate struct {
 	Kind Kind
 	// Bound is the largest IP packet in bytes that the kernel would send toward Remote, 0 if unknown.
 	Bound int
+	// Uplink is the interface of this host that the path leaves by, 0 if unknown. Paths by two of them are disjoint.
+	Uplink uint32
+	// Spare marks a path by an uplink that the host's routing does not choose, such as LTE beside Wi-Fi: it carries copies, and all traffic when nothing
+	// else is alive. It is probed only when there is a use for it.
+	Spare bool
 }
 
 // Flags of a probe, which travel in it.
@@ -55,6 +60,10 @@ const (
 	FlagSelected byte = 1 << iota
 	// FlagMoved says that the prober has just lost the path it used: its address or its NAT's may be another now.
 	FlagMoved
+	// FlagSpare says that the path that the probe came by is one of the prober's Spare ones.
+	FlagSpare
+	// FlagCopies says that the prober sends some of its traffic on two paths: the peer keeps two alive, and expects copies.
+	FlagCopies
 )
 
 // Probe is a probe to be sent.
@@ -69,7 +78,7 @@ type Probe struct {
 	DF bool
 	// TTL is the hop limit, 0 = the system's.
 	TTL byte
-	// Flags are FlagSelected, FlagMoved.
+	// Flags are FlagSelected, FlagMoved, FlagSpare, FlagCopies.
 	Flags byte
 }
 
@@ -122,6 +131,8 @@ type Status struct {
 	Kind     Kind
 	State    State
 	Selected bool          // carries the traffic
+	Copies   bool          // carries the copies of what is sent twice
+	Spare    bool          // by an uplink that this host or the peer keeps for copies and for need
 	RTT      time.Duration // smoothed (RFC 6298), 0 if never measured
 	Jitter   time.Duration // mean deviation of the RTT
 	// Loss is the share of the last 32 probes (fewer at first) that brought no answer within lossAfter, 0 to 1.

@@ -60,7 +60,7 @@ func (m *Machine) burst(t instant, tr *track) {
 			tr.state = Doubtful
 		}
 	}
-	if tr.kind == Direct && !tr.is(answered) && tr.arrived == 0 && m.relayed() && !m.meets(t) {
+	if !m.useful(t, tr) || tr.kind == Direct && !tr.is(answered) && tr.arrived == 0 && m.relayed() && !m.meets(t) {
 		tr.due = 0
 		return
 	}
@@ -114,14 +114,16 @@ func (m *Machine) settle(tr *track) {
 	if !m.awake() {
 		return
 	}
-	tr.due = max(1, tr.probed).add(m.interval(tr))
 	m.dirty = true
+	if tr.due = 0; m.useful(tr.heard, tr) {
+		tr.due = max(1, tr.probed).add(m.interval(tr))
+	}
 }
 
 func (m *Machine) interval(tr *track) time.Duration {
 	var interval time.Duration
 	switch {
-	case tr == m.best:
+	case tr == m.best, tr == m.second:
 		return pathInterval + m.duration(pathJitter)
 	case tr.avoid != 0:
 		interval = leftInterval
@@ -153,8 +155,8 @@ func (m *Machine) retry(t instant, tr *track) {
 	if tr.kind.Relayed() {
 		step = min(step, 3)
 	}
-	if tr.kind == Direct && step >= 3 && m.relayed() {
-		tr.due = 0 // the next round's turn
+	if !m.useful(t, tr) || tr.kind == Direct && step >= 3 && m.relayed() {
+		tr.due = 0 // the next round's turn, if any's
 		m.dirty = true
 		return
 	}
@@ -196,6 +198,9 @@ func (m *Machine) note(t instant, tr *track) {
 		tr.due = t.add(retryGap)
 	default:
 		tr.due = t.add(m.interval(tr))
+	}
+	if !m.useful(t, tr) {
+		tr.due = 0
 	}
 	m.dirty = true
 }
@@ -249,6 +254,7 @@ func (m *Machine) prove(t instant, tr *track) {
 func (m *Machine) Reply(now time.Time, key Key, kind Kind, sequence uint32) (answers bool) {
 	t := m.at(now)
 	by := m.came(t, key, kind)
+	m.sample = 0
 	if !m.enabled || m.work == nil {
 		return false
 	}
@@ -270,7 +276,12 @@ func (m *Machine) Reply(now time.Time, key Key, kind Kind, sequence uint32) (ans
 		}
 	}
 	if f.size == 0 {
-		tr.measure(time.Duration(t - f.at))
+		queueing := time.Duration(0)
+		if tr == m.best {
+			queueing = m.queueing
+		}
+		tr.measure(time.Duration(t-f.at), queueing)
+		m.sample = time.Duration(t - f.at)
 		if !f.uncounted {
 			tr.decide(true)
 		}
@@ -283,6 +294,7 @@ func (m *Machine) Reply(now time.Time, key Key, kind Kind, sequence uint32) (ans
 		m.contested = nil
 	}
 	m.choose(t)
+	m.pair(t)
 	m.seek(t)
 	m.measured(t, f)
 	m.weigh(t)
@@ -339,6 +351,7 @@ func (m *Machine) tick(t instant) {
 			m.reconsider(t, tr)
 		}
 	}
+	m.pair(t)
 	m.tickRound(t)
 	m.seek(t)
 	m.tickSearch(t)
@@ -427,6 +440,12 @@ func (m *Machine) launch(t instant, tr *track, size int, ttl byte, opener bool) 
 	}
 	if m.moved > t {
 		p.Flags |= FlagMoved
+	}
+	if tr.is(spare) {
+		p.Flags |= FlagSpare
+	}
+	if m.copying > t {
+		p.Flags |= FlagCopies
 	}
 	if len(w.flights) >= maxFlights {
 		w.flights = slices.Delete(w.flights, 0, 1)

@@ -47,7 +47,9 @@ type round struct {
 func (r *round) pending() bool { return r.phase == offering || r.phase == answering }
 
 // punchable reports whether a path might be had by punching.
-func punchable(tr *track) bool { return tr.kind == Direct && tr.state != Alive }
+func (m *Machine) punchable(t instant, tr *track) bool {
+	return tr.kind == Direct && tr.state != Alive && m.useful(t, tr)
+}
 
 // Punch begins a punching round now, as when this host's own endpoints changed; only while the traffic is relayed.
 func (m *Machine) Punch(now time.Time) {
@@ -78,7 +80,7 @@ func (m *Machine) startRound(t instant) {
 func (m *Machine) anotherRound(t instant) {
 	r := &m.work.round
 	r.next, r.deadline = 0, 0
-	if m.best == nil || !m.best.kind.Relayed() || !m.open() {
+	if m.best == nil || !m.best.kind.Relayed() || !m.open(t) {
 		return
 	}
 	m.dirty = true
@@ -97,9 +99,9 @@ func (m *Machine) counted(t instant) {
 }
 
 // open marks the paths that openers go to, and reports whether there are any.
-func (m *Machine) open() (any bool) {
+func (m *Machine) open(t instant) (any bool) {
 	for _, tr := range m.tracks {
-		if punchable(tr) {
+		if m.punchable(t, tr) {
 			tr.flags |= opening
 			any = true
 		}
@@ -113,7 +115,7 @@ func (m *Machine) opener() *track {
 		return nil
 	}
 	for _, tr := range m.tracks {
-		if tr.is(opening) && punchable(tr) {
+		if tr.is(opening) && tr.kind == Direct && tr.state != Alive {
 			return tr
 		}
 	}
@@ -150,7 +152,7 @@ func (m *Machine) full(t instant) {
 	r := &m.work.round
 	for _, tr := range m.tracks {
 		tr.flags &^= opening
-		if !punchable(tr) {
+		if !m.punchable(t, tr) {
 			continue
 		}
 		if tr != m.best {
@@ -192,7 +194,7 @@ func (m *Machine) Signaled(now time.Time, s Signal) {
 		}
 		r.heeded = t
 		if r.phase == quiet {
-			m.open()
+			m.open(t)
 		}
 		r.phase = answering
 		r.deadline = 0
@@ -214,7 +216,7 @@ func (m *Machine) tickRound(t instant) {
 	r := &m.work.round
 	if r.deadline.passed(t) {
 		r.deadline = 0
-		if r.tries < offers && m.best != nil && m.best.kind.Relayed() && m.open() {
+		if r.tries < offers && m.best != nil && m.best.kind.Relayed() && m.open(t) {
 			r.tries++
 			r.phase = offering
 		} else {

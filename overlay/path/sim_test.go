@@ -96,7 +96,7 @@ type (
 		kind     Kind
 	}
 	replyBody  struct{ sequence uint32 }
-	dataBody   struct{}
+	dataBody   struct{ number int }
 	signalBody struct {
 		signal  Signal
 		mapping Mapping
@@ -277,9 +277,18 @@ func (n *nat) in(p datagram) {
 }
 
 // A simSocket is a direct carrier, a simRelay a relay.
+// uplink, if not nil, has a socket send by it in place of the one that the host's routing chooses.
 type simSocket struct {
-	h    *host
-	port uint16
+	h      *host
+	port   uint16
+	uplink *uplink
+}
+
+// uplink is a second way of a host to the internet.
+type uplink struct {
+	inside netip.Addr
+	nat    *nat
+	down   bool
 }
 
 type simRelay struct {
@@ -297,6 +306,11 @@ type host struct {
 	inside  netip.Addr
 	nats    []*nat // from the inside out
 	main    *simSocket
+	spare   *simSocket   // by the second uplink, nil if there is none
+	bySpare int          // datagrams sent by it
+	copies  bool         // talk sends everything twice
+	both    map[int]bool // numbers of the data that came, by whatever path
+	number  int
 	sockets map[uint16]*simSocket
 	peer    *host
 	relays  []*simRelay
@@ -319,7 +333,7 @@ type host struct {
 
 func (w *world) host(name string, index int, kind *natKind) *host {
 	h := &host{w: w, name: name, sockets: map[uint16]*simSocket{}, data: map[Kind]int{}, armed: -1}
-	h.main = &simSocket{h, 5582}
+	h.main = &simSocket{h: h, port: 5582}
 	h.sockets[5582] = h.main
 	h.m = New(rand.NewPCG(w.random.Uint64(), 7))
 	h.attach(index, kind)
@@ -366,6 +380,15 @@ func (h *host) attach(index int, kind *natKind) {
 
 var base = netip.MustParseAddrPort("192.0.2.1:5582")
 
+// addSpare gives a host a second uplink behind a NAT of its own, such as LTE beside Wi-Fi.
+func (h *host) addSpare(index int, kind natKind) {
+	u := &uplink{inside: netip.AddrFrom4([4]byte{10, 64, byte(index), 1})}
+	external := netip.AddrFrom4([4]byte{203, 1, byte(index), 1})
+	u.nat = newNAT(h.w, kind, external, h.receive)
+	h.w.nats[external] = u.nat
+	h.spare = &simSocket{h: h, port: 5582, uplink: u}
+}
+
 // observed is the host's endpoint as a Base sees it.
 func (h *host) observed() netip.AddrPort {
 	e := netip.AddrPortFrom(h.inside, h.main.port)
@@ -387,6 +410,17 @@ func (h *host) candidates() []Candidate {
 	if len(h.peer.nats) > 0 {
 		// Its own address, where nobody is.
 		cs = append(cs, Candidate{Key: Key{h.main, netip.AddrPortFrom(h.peer.inside, h.peer.main.port)}, Kind: Direct, Bound: 1500})
+	}
+	for _, c := range slices.Clone(cs) {
+		if h.spare != nil && c.Kind == Direct {
+			c.Carrier, c.Spare, c.Uplink = h.spare, true, 2
+			cs = append(cs, c)
+		}
+	}
+	for i := range cs {
+		if cs[i].Carrier == h.main {
+			cs[i].Uplink = 1
+		}
 	}
 	return append(cs, h.peer.local...)
 }
@@ -417,6 +451,13 @@ func (h *host) send(key Key, ttl byte, size int, body any) {
 			hops = int(ttl)
 		}
 		p := datagram{src: netip.AddrPortFrom(h.inside, c.port), dst: key.Remote, ttl: hops, size: size, body: body}
+		if u := c.uplink; u != nil {
+			if h.bySpare++; !u.down && !key.Remote.Addr().IsPrivate() {
+				p.src = netip.AddrPortFrom(u.inside, c.port)
+				u.nat.out(p)
+			}
+			return
+		}
 		switch {
 		case key.Remote.Addr() == h.peer.inside && h.onLink(key.Remote):
 			if size <= h.lanMTU {
@@ -436,7 +477,15 @@ func (h *host) onLink(remote netip.AddrPort) bool { return h.lanMTU > 0 && h.pee
 
 func (h *host) receive(p datagram) {
 	s := h.sockets[p.dst.Port()]
-	if s == nil || p.dst.Addr() != h.inside || h.off {
+	if h.spare != nil && p.dst.Addr() == h.spare.uplink.inside {
+		s = h.spare
+		if s.uplink.down {
+			return
+		}
+	} else if p.dst.Addr() != h.inside {
+		return
+	}
+	if s == nil || h.off {
 		return
 	}
 	kind := Direct
@@ -466,6 +515,9 @@ func (h *host) handle(key Key, kind Kind, body any) {
 		}
 		h.received = h.w.now
 		h.data[kind]++
+		if h.both != nil {
+			h.both[b.number] = true
+		}
 	case signalBody:
 		h.m.SetCandidates(now, h.candidates())
 		h.m.Signaled(now, b.signal)
@@ -541,7 +593,7 @@ func (h *host) startSpray() {
 	}
 	if role == Hard && h.extra == nil {
 		for i := range SpraySockets {
-			s := &simSocket{h, uint16(20000 + i)}
+			s := &simSocket{h: h, port: uint16(20000 + i)}
 			h.sockets[s.port] = s
 			h.extra = append(h.extra, s)
 		}
@@ -588,8 +640,16 @@ func (h *host) talk(interval time.Duration, on *bool) {
 	now := h.w.time()
 	h.m.Traffic(now)
 	h.pump()
+	h.number++
 	if key, _, _, ok := h.m.Best(); ok {
-		h.send(key, 0, 0, dataBody{})
+		h.send(key, 0, 0, dataBody{h.number})
+	}
+	if h.copies {
+		h.m.Copying(now)
+		h.pump()
+		if key, _, _, ok := h.m.Backup(); ok {
+			h.send(key, 0, 0, dataBody{h.number})
+		}
 	}
 	h.w.after(interval, func() { h.talk(interval, on) })
 }

@@ -21,7 +21,7 @@ const (
 	window    = 32 // probes that the loss is counted over
 )
 
-// track is one path and what is known of it. 128 bytes, so that a remembered path of an idle peer costs little.
+// track is one path and what is known of it. 136 bytes, so that a remembered path of an idle peer costs little.
 type track struct {
 	key     Key
 	due     instant // next probe, 0 = none
@@ -33,7 +33,9 @@ type track struct {
 	avoid  instant // for its loss not used until then
 
 	srtt, jitter uint32 // microseconds
+	base         uint32 // as srtt, without the time that probes waited behind our own traffic
 	history      uint32 // a bit for each decided probe, 1 = answered, the newest lowest
+	uplink       uint32 // interface it leaves by, 0 = unknown
 	bound, mtu   uint16
 
 	kind    Kind
@@ -52,13 +54,18 @@ type track struct {
 type trackFlags uint8
 
 const (
-	offered  trackFlags = 1 << iota // by the last SetCandidates
-	answered                        // it answered some time
-	opening                         // an opener is to be sent
-	searched                        // its MTU has been found
+	offered   trackFlags = 1 << iota // by the last SetCandidates
+	answered                         // it answered some time
+	opening                          // an opener is to be sent
+	searched                         // its MTU has been found
+	spare                            // Candidate.Spare
+	peerSpare                        // the peer's probes say that it is one of its Spare ones
 )
 
 func (tr *track) is(f trackFlags) bool { return tr.flags&f != 0 }
+
+// spared reports whether it is kept for copies, and for when nothing else is alive.
+func (tr *track) spared() bool { return tr.flags&(spare|peerSpare) != 0 }
 
 // direct reports whether it needs no Base.
 func (tr *track) direct() bool { return !tr.kind.Relayed() }
@@ -68,15 +75,21 @@ func (tr *track) usable() bool { return tr.kind.Relayed() || tr.is(answered) && 
 
 // forget returns to not knowing anything, as when this host's end of it changed.
 func (tr *track) forget() {
-	*tr = track{key: tr.key, kind: tr.kind, order: tr.order, bound: tr.bound, flags: tr.flags & offered, probed: tr.probed}
+	*tr = track{key: tr.key, kind: tr.kind, order: tr.order, bound: tr.bound, flags: tr.flags & (offered | spare | peerSpare), uplink: tr.uplink, probed: tr.probed}
 }
 
-// measure takes an RTT sample by the smoothing of RFC 6298.
-func (tr *track) measure(rtt time.Duration) {
+// measure takes an RTT sample by the smoothing of RFC 6298; queueing is how much of it is known to be the queue of our own traffic.
+func (tr *track) measure(rtt, queueing time.Duration) {
 	sample := uint32(max(min(rtt, lossAfter), time.Microsecond) / time.Microsecond)
+	// What is known of the queue may be of a moment ago: it never makes a path look better than it was.
+	idle := sample - uint32(min(queueing/time.Microsecond, time.Duration(sample)))
+	if tr.samples > 0 && idle < tr.base {
+		idle = min(sample, tr.base)
+	}
 	if tr.samples == 0 {
-		tr.srtt, tr.jitter = sample, sample/2
+		tr.srtt, tr.jitter, tr.base = sample, sample/2, sample
 	} else {
+		tr.base = uint32(int64(tr.base) + (int64(idle)-int64(tr.base))/8)
 		off := int64(sample) - int64(tr.srtt)
 		tr.jitter = uint32(int64(tr.jitter) + (max(off, -off)-int64(tr.jitter))/4)
 		tr.srtt = uint32(int64(tr.srtt) + off/8)
@@ -115,18 +128,19 @@ func (tr *track) loss() float64 {
 	return float64(int(tr.count)-bits.OnesCount32(tr.history&mask)) / float64(tr.count)
 }
 
-// cost is the RTT with loss counted in, in microseconds: a lost packet is worth a few round trips to who has to ask again.
+// cost is the RTT of the path without our own traffic, with loss counted in, in microseconds: a lost packet is worth a few round trips to who has to ask
+// again. Our own traffic would fill the queue of another path as well.
 func (tr *track) cost() float64 {
 	if tr.count < window/2 {
-		return float64(tr.srtt)
+		return float64(tr.base)
 	}
-	return float64(tr.srtt) * (1 + 4*tr.loss())
+	return float64(tr.base) * (1 + 4*tr.loss())
 }
 
 func (tr *track) status(selected bool) Status {
 	s := Status{
 		Key: tr.key, Kind: tr.kind, State: tr.state, Selected: selected, RTT: tr.rtt(), Jitter: time.Duration(tr.jitter) * time.Microsecond,
-		Loss: tr.loss(), LossKnown: tr.count > 0, MTU: int(tr.mtu), Searched: tr.is(searched),
+		Loss: tr.loss(), LossKnown: tr.count > 0, MTU: int(tr.mtu), Searched: tr.is(searched), Spare: tr.spared(),
 	}
 	if s.State == Alive && tr.late > 0 {
 		s.State = Doubtful

@@ -3,14 +3,19 @@ package underlay
 import (
 	"encoding/binary"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // controlLen is the room for control messages of one datagram: packet info (40
-// bytes with its header), traffic class, segment size and TTL (24 bytes each).
-const controlLen = 128
+// bytes with its header), the time (32 bytes), traffic class, segment size and
+// TTL (24 bytes each).
+const controlLen = 144
+
+// mostAge is the longest that a datagram is believed to have waited to be read.
+const mostAge = 10 * time.Second
 
 // A control holds control messages, aligned for their headers.
 type control [controlLen / 8]uint64
@@ -73,9 +78,9 @@ func (c *control) encode(ipv6 bool, local Source, tos, ttl byte, segment int) (n
 }
 
 // decode reads what a datagram came with into m; length is that of the control
-// messages.
-func (c *control) decode(m *Message, length int) {
-	m.Local, m.TOS, m.TTL, m.Segment = Source{}, 0, 0, 0
+// messages, now the time in nanoseconds since 1970.
+func (c *control) decode(m *Message, length int, now int64) {
+	m.Local, m.TOS, m.TTL, m.Segment, m.Age = Source{}, 0, 0, 0, 0
 	b := c.bytes()[:min(length, controlLen)]
 	for len(b) >= unix.SizeofCmsghdr {
 		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
@@ -97,6 +102,12 @@ func (c *control) decode(m *Message, length int) {
 			m.TOS = data[0]
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_TCLASS && len(data) >= 4:
 			m.TOS = byte(binary.NativeEndian.Uint32(data))
+		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_TIMESTAMPNS_NEW && len(data) >= 16:
+			at := int64(binary.NativeEndian.Uint64(data))*1e9 + int64(binary.NativeEndian.Uint64(data[8:]))
+			// A clock that was set meanwhile says nothing.
+			if age := time.Duration(now - at); age > 0 && age < mostAge {
+				m.Age = age
+			}
 		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
 			m.Segment = int(int32(binary.NativeEndian.Uint32(data)))
 		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_TTL && len(data) >= 4,

@@ -150,8 +150,9 @@ func prepare(fd int, ipv6 bool, opt Options) error {
 	return nil
 }
 
-// joinTrains has the kernel join what it receives, if it can.
+// joinTrains has the kernel join what it receives, and say when it came, if it can.
 func joinTrains(fd int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1)
 }
 

@@ -3,7 +3,10 @@
 // kernel's segmentation offload (UDP_SEGMENT, UDP_GRO).
 package underlay
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Source is the local end of a datagram: the address and interface it arrived
 // on, or should leave from. The zero Source leaves the choice to the kernel.
@@ -34,9 +37,14 @@ type Message struct {
 	// Local is where the datagram arrived, or should leave from. WriteBatch
 	// sets it to the zero Source when it found it dead and sent without it.
 	Local Source
+	// Bound has WriteBatch fail rather than send without Local, for a datagram that must leave by that interface or not at all. Not used in reading.
+	Bound bool
 	// TOS is the outer traffic class octet: DSCP in the upper six bits, ECN in
 	// the lower two.
 	TOS byte
+	// Age is how long the datagram, or a train's first, waited in the kernel to be
+	// read, 0 if unknown; light sockets do not know. Not used in sending.
+	Age time.Duration
 	// TTL is how many routers may pass the datagram on, plus one (the hop limit
 	// of IPv6). In sending, 0 = the system's default; in reading, what was left
 	// of it, or 0 without Options.RecvTTL.

@@ -117,12 +117,13 @@ func (r *reader) prepare(ms []Message) {
 
 // finish moves what the kernel wrote into ms.
 func (r *reader) finish(ms []Message) {
+	now := time.Now().UnixNano()
 	for i := range ms {
 		m, h, s := &ms[i], &r.hdrs[i], &r.slots[i]
 		m.N = int(h.n)
 		m.Headroom, m.DF = 0, false
 		m.Remote = endpoint(&s.name, r.zones)
-		s.control.decode(m, int(h.hdr.Controllen))
+		s.control.decode(m, int(h.hdr.Controllen), now)
 		if h.hdr.Flags&unix.MSG_TRUNC != 0 {
 			m.N = 0
 		}

@@ -54,7 +54,7 @@ type step struct {
 	after  cursor // where the batch stands once it is sent
 	first  int    // of its parts
 	train  bool
-	source bool // with a Local
+	source bool // with a Local that may be left out
 }
 
 // cursor is where a batch stands, and what was learned about its message.
@@ -178,7 +178,7 @@ func (w *writer) fill(ms []Message, c cursor) error {
 		h.Control = &s.control.bytes()[0]
 		h.SetControllen(s.control.encode(w.ipv6, local, m.TOS, m.TTL, segment))
 		step := &w.steps[w.n]
-		step.first, step.train, step.source = len(w.parts), count > 1, local != Source{}
+		step.first, step.train, step.source = len(w.parts), count > 1, local != Source{} && !m.Bound
 		c.offset = w.gather(m, c.offset, count, stride)
 		h.SetIovlen(len(w.parts) - step.first)
 		if c.offset == len(m.Buf) {

@@ -141,7 +141,7 @@ func FuzzControl(f *testing.F) {
 		var c control
 		n := copy(c.bytes()[:], b)
 		var m Message
-		c.decode(&m, n)
+		c.decode(&m, n, 0)
 		if m.Local.Addr.IsMulticast() && m.Local.Addr.Is6() {
 			t.Errorf("source %v", m.Local)
 		}

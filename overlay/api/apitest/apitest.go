@@ -30,6 +30,8 @@ type Node struct {
 	Answer func(peer netip.Addr) (api.PingResult, error)
 	// Diagnosis is what Doctor finds; the peer asked about is filled in.
 	Diagnosis api.Diagnosis
+	// Carried is what Traffic tells.
+	Carried api.Traffic
 	// OnDown is what Down does.
 	OnDown func()
 
@@ -98,6 +100,12 @@ func (n *Node) Peers(context.Context) ([]api.Peer, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.PeerList), nil
+}
+
+func (n *Node) Traffic(context.Context) (api.Traffic, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.Carried, nil
 }
 
 func (n *Node) Whitelist(context.Context) (api.Whitelist, error) {
