@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"os"
+	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/dds/spdp"
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
@@ -11,21 +13,66 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/node"
 )
 
-// relayDiscovery makes DDS participants of whitelisted hosts known to each other, as long as the node runs.
-func relayDiscovery(ctx context.Context, log *slog.Logger, cfg config.Config, n *node.Node) {
+// discovery is the DDS discovery relay of the daemon.
+type discovery struct {
+	guard   spdp.Guard
+	leaving chan spdp.Leaving
+}
+
+func newDiscovery() *discovery { return &discovery{leaving: make(chan spdp.Leaving)} }
+
+// options has the node ask the relay.
+func (d *discovery) options(o *node.Options) {
+	o.Admit, o.Leaving = d.guard.Admit, d.leave
+}
+
+// leaveWithin bounds the wait for the relay where it does not run.
+const leaveWithin = 500 * time.Millisecond
+
+// leave has the participants of a peer and ours part, before the peer leaves the whitelist.
+func (d *discovery) leave(ctx context.Context, peer netip.Addr) {
+	ctx, cancel := context.WithTimeout(ctx, leaveWithin)
+	defer cancel()
+	done := make(chan struct{})
+	select {
+	case d.leaving <- spdp.Leaving{Peer: peer, Done: done}:
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// relay makes DDS participants of whitelisted hosts known to each other, as long as the node runs.
+func (d *discovery) relay(ctx context.Context, log *slog.Logger, cfg config.Config, n *node.Node) {
 	id, err := n.ID(ctx)
 	if err != nil {
 		return
 	}
 	changed := make(chan struct{}, 1)
 	go tellChanges(ctx, n, changed)
+	release, detect := releaseOf(cfg.DDS.Release)
 	err = spdp.Run(ctx, spdp.Config{
 		Address: id.Address, Interface: cfg.Interface, Peers: func() []spdp.Peer { return discoveryPeers(ctx, n) }, Changed: changed,
-		Release: spdp.DetectRelease(os.DirFS("/opt/ros")), Log: log,
+		IPv4: n.IPv4, Release: release, Detect: detect, Mixed: cfg.DDS.Mixed, Leaving: d.leaving, Guard: &d.guard, Log: log,
 	})
 	if err != nil && ctx.Err() == nil {
 		log.Warn("DDS programs of other hosts are found by the peers in their profiles alone", "err", err, "fix", "see what the error says, and start hnetd again")
 	}
+}
+
+// releaseOf reads dds.release: the release of programs that do not tell, and whether they are to be asked.
+func releaseOf(word string) (release spdp.Release, detect bool) {
+	switch word {
+	case config.ReleaseAuto:
+		return spdp.DetectRelease(os.DirFS("/opt/ros")), true
+	case config.ReleaseAny:
+		return spdp.Unknown, false
+	}
+	release, _ = spdp.ParseRelease(word) // checked with the configuration
+	return release, false
 }
 
 // discoveryPeers are the peers whose participants are passed on.
@@ -41,7 +88,7 @@ func discoveryPeers(ctx context.Context, n *node.Node) (list []spdp.Peer) {
 	for _, p := range peers {
 		up := p.State == api.Connected || p.State == api.Idle
 		if p.Whitelisted || !w.Enabled && up {
-			list = append(list, spdp.Peer{Address: p.Address, Connected: up, Idle: p.State == api.Idle})
+			list = append(list, spdp.Peer{Address: p.Address, IPv4: p.IPv4, Connected: up, Idle: p.State == api.Idle})
 		}
 	}
 	return list
@@ -54,7 +101,7 @@ func tellChanges(ctx context.Context, n *node.Node, changed chan<- struct{}) {
 		tell(changed) // of what happened between two subscriptions
 		for e := range events {
 			switch e.Type {
-			case api.EventPeerAdded, api.EventPeerRemoved, api.EventPeerState, api.EventWhitelist:
+			case api.EventPeerAdded, api.EventPeerRemoved, api.EventPeerState, api.EventWhitelist, api.EventIPv4:
 				tell(changed)
 			}
 		}

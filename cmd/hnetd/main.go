@@ -18,6 +18,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/host"
+	"github.com/hnet-robotics/hnet_bridge/overlay/multicast"
 	"github.com/hnet-robotics/hnet_bridge/overlay/node"
 )
 
@@ -69,19 +70,41 @@ func serve(paths config.Paths) error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	ctx := untilSignal()
-	n, err := node.Open(node.Options{
+	options := node.Options{
 		Config: cfg, Paths: paths, Host: host.New(log), Log: log,
 		Ready:    func() { notify(log, daemon.SdNotifyReady) },
 		Stopping: func() { notify(log, daemon.SdNotifyStopping) },
-	})
+	}
+	found := newDiscovery()
+	if cfg.DDS.Enabled {
+		found.options(&options)
+	}
+	var groups *multicast.Forwarder
+	if cfg.Multicast {
+		groups = multicast.NewForwarder()
+		options.Multicast = groups
+	}
+	var seen *traffic
+	if cfg.DDS.Enabled && cfg.DDS.Watch {
+		seen = watchTraffic(&options, cfg, paths, log)
+	}
+	n, err := node.Open(options)
 	if err != nil {
 		return err
 	}
 	go watchdog(ctx, log, n)
+	running, end := context.WithCancel(ctx)
+	defer end()
 	if cfg.DDS.Enabled {
-		running, end := context.WithCancel(ctx)
-		defer end()
-		go relayDiscovery(running, log, cfg, n)
+		go found.relay(running, log, cfg, n)
+		go keepProfiles(running, log, cfg, paths, n)
+	}
+	if groups != nil {
+		go relayMulticast(running, log, cfg.Interface, n, groups)
+	}
+	if seen != nil {
+		stored := seen.run(running)
+		defer func() { end(); stored() }()
 	}
 	return n.Run(ctx)
 }

@@ -17,6 +17,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add(m.append(nil))
 	f.Add((&message{kind: kindDigest, session: 1, counter: 2, heard: 3, complete: true, last: enemyPrefix(9), entries: append(enemyPrefixBytes(3), 0, 0, 0, 1)}).append(nil))
 	f.Add((&message{kind: kindWant, session: 1, wanted: enemyPrefixBytes(3)}).append(nil))
+	f.Add((&message{kind: kindSame, session: 1, sum: 1 << 40}).append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := parseMessage(b)
 		if err != nil {
@@ -70,7 +71,7 @@ func FuzzRewrite(f *testing.F) {
 	d := data(enemyPrefix(1), own)
 	f.Add(d.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		out, err := rewrite(b, own)
+		out, err := rewrite(b, place{six: own})
 		if err != nil {
 			return
 		}

@@ -290,7 +290,7 @@ func TestRewrite(t *testing.T) {
 	for _, big := range []bool{false, true} {
 		w := wire.NewParameterWriter(nil, big)
 		w.Participant(&d)
-		b, err := rewrite(w.Bytes(), own)
+		b, err := rewrite(w.Bytes(), place{six: own})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -302,13 +302,13 @@ func TestRewrite(t *testing.T) {
 			got.Name != d.Name || string(got.UserData) != string(d.UserData) || len(got.Properties) != 1 || got.Lease != d.Lease || got.Builtin != d.Builtin {
 			t.Errorf("big endian %v: %+v", big, got)
 		}
-		again, err := rewrite(b, own)
+		again, err := rewrite(b, place{six: own})
 		if err != nil || !bytes.Equal(again, b) {
 			t.Errorf("rewritten twice: %v", err)
 		}
 	}
 	d.UserData = bytes.Repeat([]byte{'x'}, 1200)
-	if _, err := rewrite(d.Append(nil), own); err == nil {
+	if _, err := rewrite(d.Append(nil), place{six: own}); err == nil {
 		t.Error("one that is too long was accepted")
 	}
 }
@@ -321,7 +321,7 @@ func TestParseSockets(t *testing.T) {
 	}
 	list, err := parseSockets(strings.NewReader(heading+line("00000000000000000000000000000000:1CF2")+line("000094FC000000000000000001000000:1CF4")+
 		line("000080FE000000000000000001000000:1CF6")), own)
-	if err != nil || len(list) != 2 || list[0] != (Socket{7410, 3644426}) || list[1] != (Socket{7412, 3644426}) {
+	if err != nil || len(list) != 2 || list[0] != (Socket{Port: 7410, Inode: 3644426}) || list[1] != (Socket{Port: 7412, Inode: 3644426}) {
 		t.Errorf("%v, %v", list, err)
 	}
 	for _, bad := range []string{"x\n", line("0000:1CF2"), line("00000000000000000000000000000000"), line("00000000000000000000000000000000:11CF2")} {

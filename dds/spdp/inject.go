@@ -12,6 +12,7 @@ type source struct {
 	header  wire.Header
 	sn      wire.SequenceNumber
 	domain  uint16
+	via     families // by which it is reached
 	release Release
 	gone    bool
 	message []byte // what they are told; never changed, but replaced

@@ -22,6 +22,7 @@ type local struct {
 	asked    time.Time
 	changed  time.Time // last announced to peers
 	inodes   []uint64  // of its socket; nil until seen
+	missed   bool      // it was not in the last list of sockets
 
 	queue   []*source
 	queued  map[*source]bool
@@ -37,7 +38,7 @@ type asked struct {
 
 // Local takes a datagram that came to [LocalPort]. What is not from this host is passed over.
 func (m *Machine) Local(now time.Time, from netip.AddrPort, b []byte) {
-	if from.Addr() != m.own || m.reader.Reset(b) != nil {
+	if !m.own.has(from.Addr()) && !from.Addr().IsLoopback() || m.reader.Reset(b) != nil {
 		return
 	}
 	for s, ok := m.reader.Next(); ok; s, ok = m.reader.Next() {
@@ -98,12 +99,12 @@ func (m *Machine) hear(now time.Time, header wire.Header, sn wire.SequenceNumber
 	}
 	l := &local{queued: map[*source]bool{}, heard: now}
 	l.header, l.sn = header, sn
-	m.locals[header.Prefix] = l
+	m.locals[header.Prefix], m.others, m.summed = l, true, false
 	i, _ := slices.BinarySearchFunc(m.order, header.Prefix, func(l *local, p wire.GuidPrefix) int { return bytes.Compare(l.header.Prefix[:], p[:]) })
 	m.order = slices.Insert(m.order, i, l)
 	m.update(now, l, &d, payload)
 	for s := range m.sockets {
-		if s.Port == l.meta.Port() {
+		if m.own.of(s) == l.meta {
 			l.inodes = append(l.inodes, s.Inode)
 		}
 	}
@@ -116,12 +117,14 @@ func (m *Machine) hear(now time.Time, header wire.Header, sn wire.SequenceNumber
 // update takes over what a participant says of itself, and tells everybody.
 func (m *Machine) update(now time.Time, l *local, d *described, payload []byte) {
 	l.payload = bytes.Clone(payload)
-	l.meta, l.domain, l.release, l.lease, l.changed = d.meta, d.domain, releaseOf(&d.ParticipantData, m.release), d.Lease, now
+	l.meta, l.via, l.domain, l.lease, l.changed = d.meta, d.via, d.domain, d.Lease, now
+	l.release = m.releaseOf(l, &d.ParticipantData)
 	l.outside, _ = rewrite(payload, m.own)
 	h := fnv.New32a()
 	h.Write(l.outside)
 	h.Write([]byte{byte(l.domain), byte(l.domain >> 8), byte(l.release)})
 	l.revision = h.Sum32()
+	m.summed = false
 	l.say(l.payload)
 	m.spread(&l.source)
 	l.refresh.start(now, refreshHaste)
@@ -135,6 +138,42 @@ func (m *Machine) update(now time.Time, l *local, d *described, payload []byte) 
 	m.hurry(now)
 }
 
+// SetIPv4 tells the machine this host's IPv4 address on hnet0; the zero Addr is none.
+func (m *Machine) SetIPv4(now time.Time, a netip.Addr) {
+	if a == m.own.four {
+		return
+	}
+	m.own.four = a
+	for _, l := range slices.Clone(m.order) { // they listen where they did, and are reached there or not
+		d, err := describe(l.payload, m.own)
+		if err != nil {
+			m.endLocal(now, l.header.Prefix)
+			continue
+		}
+		m.update(now, l, &d, l.payload)
+	}
+	for _, a := range m.sockets {
+		a.start(now, probeHaste)
+	}
+	m.wake(now)
+}
+
+// releaseOf is the release of a local participant; once found out it stays.
+func (m *Machine) releaseOf(l *local, d *wire.ParticipantData) Release {
+	r, sure := releaseOf(d)
+	switch {
+	case sure:
+		return r
+	case l.message != nil:
+		return l.release
+	case m.detect != nil:
+		if r = m.detect(l.meta.Port()); r != Unknown {
+			return r
+		}
+	}
+	return m.release
+}
+
 // endLocal forgets a participant of this host, and tells everybody.
 func (m *Machine) endLocal(now time.Time, prefix wire.GuidPrefix) {
 	l := m.locals[prefix]
@@ -142,6 +181,7 @@ func (m *Machine) endLocal(now time.Time, prefix wire.GuidPrefix) {
 		return
 	}
 	delete(m.locals, prefix)
+	m.others, m.summed = true, false
 	m.order = slices.DeleteFunc(m.order, func(other *local) bool { return other == l })
 	l.end()
 	m.spread(&l.source)
@@ -170,7 +210,7 @@ func (m *Machine) careLocals(now time.Time) {
 		}
 		if !now.Before(l.refresh.at) {
 			m.spread(&l.source)
-			l.refresh.next(now, refreshHaste, refreshEvery+jitter(l.header.Prefix))
+			l.refresh.next(now, refreshHaste, m.again(l.header.Prefix))
 		}
 	}
 }
@@ -185,17 +225,21 @@ func jitter(p wire.GuidPrefix) time.Duration {
 // Sockets takes the list of this host's sockets: who has none any more has ended, and at discovery ports that nobody
 // known listens on, somebody may.
 func (m *Machine) Sockets(now time.Time, list []Socket) {
-	at := make(map[uint16][]uint64, len(list))
+	at := make(map[netip.AddrPort][]uint64, len(list))
 	for _, s := range list {
-		at[s.Port] = append(at[s.Port], s.Inode)
+		at[m.own.of(s)] = append(at[m.own.of(s)], s.Inode)
 	}
 	m.unseen = false
 	for _, l := range slices.Clone(m.order) {
-		open := at[l.meta.Port()]
+		open := at[l.meta]
 		switch {
 		case len(l.inodes) == 0: // not seen yet; if never, its silence must tell
 			l.inodes = open
-		case !slices.ContainsFunc(open, func(i uint64) bool { return slices.Contains(l.inodes, i) }):
+		case slices.ContainsFunc(open, func(i uint64) bool { return slices.Contains(l.inodes, i) }):
+			l.missed = false
+		case !l.missed: // the kernel's list may lack one when another goes while it is read
+			l.missed, m.unseen = true, true
+		default:
 			m.endLocal(now, l.header.Prefix)
 		}
 	}
@@ -203,7 +247,7 @@ func (m *Machine) Sockets(now time.Time, list []Socket) {
 		a.seen = false
 	}
 	for _, s := range list {
-		if _, ok := discoveryPort(s.Port); !ok {
+		if _, ok := discoveryPort(s.Port); !ok || !m.own.of(s).IsValid() {
 			continue
 		}
 		a := m.sockets[s]
@@ -226,7 +270,8 @@ func (m *Machine) Sockets(now time.Time, list []Socket) {
 	m.wake(now)
 }
 
-// Unseen says that a participant has come whose socket is not known yet: the sooner it is, the sooner its end is noticed.
+// Unseen says that a participant has come whose socket is not known yet, or that one was missing in the last list: the
+// sooner there is another, the sooner the participant's end is noticed.
 func (m *Machine) Unseen() bool { return m.unseen }
 
 // maxAsked is the end of the ports asked at: from 32768 on they are handed out to any program.
@@ -240,9 +285,9 @@ func discoveryPort(port uint16) (uint16, bool) {
 
 // ask probes the ports at which nobody known listens.
 func (m *Machine) ask(now time.Time) {
-	known := make(map[uint16]bool, len(m.order))
+	known := make(map[netip.AddrPort]bool, len(m.order))
 	for _, l := range m.order {
-		known[l.meta.Port()] = true
+		known[l.meta] = true
 	}
 	m.asking = false
 	for s, a := range m.sockets {
@@ -256,15 +301,15 @@ func (m *Machine) ask(now time.Time) {
 			a.next(now, probeHaste, 0)
 			m.asking = true
 		}
-		if domain, ok := discoveryPort(s.Port); ok && !known[s.Port] {
-			m.sendProbe(netip.AddrPortFrom(m.own, s.Port), domain)
+		if domain, ok := discoveryPort(s.Port); ok && !known[m.own.of(s)] {
+			m.sendProbe(m.own.of(s), domain)
 		}
 	}
 }
 
 func (m *Machine) sendProbe(to netip.AddrPort, domain uint16) {
 	m.stats.Probes++
-	m.sendLocal(to, probe(m.probe, m.own, domain))
+	m.sendLocal(to, probe(m.probe, to.Addr(), domain))
 }
 
 // wake lets care run soon, where nothing was to be cared for.
@@ -294,7 +339,7 @@ func (m *Machine) spread(s *source) {
 }
 
 func (m *Machine) enqueue(l *local, s *source) {
-	if s == &l.source || s.domain != l.domain || len(l.queue) >= maxQueue {
+	if s == &l.source || s.domain != l.domain || s.via&l.via == 0 || len(l.queue) >= maxQueue {
 		return
 	}
 	if !meet(s.release, l.release) && !m.mixed {

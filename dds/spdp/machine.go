@@ -45,6 +45,8 @@ const (
 	// refreshEvery is how often local participants hear again of those that they should know: those that know each
 	// other need no relay, but one may have lost another while a path was away.
 	refreshEvery = 30 * time.Second
+	// refreshLeast is between two of them to one local participant, on average: where there are many, each is repeated less often.
+	refreshLeast = 120 * time.Millisecond
 
 	// localSilence is how long a local participant may be silent while its socket is open, probeSilent when it is asked.
 	localSilence = 60 * time.Second
@@ -62,6 +64,8 @@ var (
 // Peer is a whitelisted host.
 type Peer struct {
 	Address netip.Addr
+	// IPv4 is its IPv4 address on hnet0, as this host sees it; not valid if it has none.
+	IPv4 netip.Addr
 	// Connected says that there is a path. To others nothing is sent, but what is known of them stays until its lease
 	// ends, as the participants themselves take it.
 	Connected bool
@@ -69,10 +73,11 @@ type Peer struct {
 	Idle bool
 }
 
-// Socket is a UDP socket of this host that is bound at the overlay address or at all.
+// Socket is a UDP socket of this host that is bound at an overlay address or at all.
 type Socket struct {
 	Port  uint16
 	Inode uint64
+	IPv4  bool // reached by IPv4, else by IPv6
 }
 
 // Datagram is one to send, from [LocalPort] to a local participant or from [PeerPort] to a daemon.
@@ -85,6 +90,7 @@ type Datagram struct {
 // Stats counts since the start.
 type Stats struct {
 	Announces, Digests, Wants uint64 // sent to peers
+	Sames                     uint64 // digests in short
 	PeerBytes                 uint64 // sent to peers, UDP payload
 	Injected, InjectedBytes   uint64 // sent to local participants
 	Probes                    uint64
@@ -98,17 +104,21 @@ type Options struct {
 	Address netip.Addr // own overlay address
 	Run     uint32     // random, not 0
 	Probe   wire.GuidPrefix
-	// Release is of this host's participants; Mixed lets those of different releases meet.
+	// Release is of this host's participants of which Detect does not know better. Detect, if not nil, is asked once for
+	// each participant that comes, with the port at which it is reached.
 	Release Release
-	Mixed   bool
+	Detect  func(port uint16) Release
+	// Mixed lets participants of different releases meet.
+	Mixed bool
 }
 
 // Machine decides; it has no sockets and no clock. Its methods are called from one goroutine at a time, with times that do not go back.
 type Machine struct {
-	own     netip.Addr
+	own     place
 	session session // the last one begun
 	probe   wire.GuidPrefix
 	release Release
+	detect  func(port uint16) Release
 	mixed   bool
 
 	started, nextCare time.Time
@@ -119,10 +129,14 @@ type Machine struct {
 	order   []*local // by prefix
 	peers   map[netip.Addr]*peer
 	owners  map[wire.GuidPrefix]*peer // of remote participants
+	others  bool                      // whose the prefixes are has changed
 	remotes int
 	sockets map[Socket]*asked
 	asking  bool // some of them will be asked
 	unseen  bool // a participant's is not known yet
+
+	sum    uint64 // of the digest
+	summed bool   // it is up to date
 
 	outgoing int // announcements waiting, to all peers
 	turn     []*peer
@@ -134,7 +148,7 @@ type Machine struct {
 // New returns a machine at a time.
 func New(now time.Time, o Options) *Machine {
 	return &Machine{
-		own: o.Address, session: session(o.Run) << 32, probe: o.Probe, release: o.Release, mixed: o.Mixed,
+		own: place{six: o.Address}, session: session(o.Run) << 32, probe: o.Probe, release: o.Release, detect: o.Detect, mixed: o.Mixed,
 		started: now, nextCare: now.Add(settle),
 		locals: map[wire.GuidPrefix]*local{}, peers: map[netip.Addr]*peer{}, owners: map[wire.GuidPrefix]*peer{}, sockets: map[Socket]*asked{},
 	}
@@ -146,6 +160,22 @@ func (m *Machine) Stats() Stats { return m.stats }
 // Locals and Remotes count the participants known.
 func (m *Machine) Locals() int  { return len(m.locals) }
 func (m *Machine) Remotes() int { return m.remotes }
+
+// Owners returns whose the known prefixes are, as overlay addresses, if that has changed since the last call.
+func (m *Machine) Owners() (map[wire.GuidPrefix]netip.Addr, bool) {
+	if !m.others {
+		return nil, false
+	}
+	m.others = false
+	all := make(map[wire.GuidPrefix]netip.Addr, len(m.locals)+len(m.owners))
+	for prefix, p := range m.owners {
+		all[prefix] = p.addr
+	}
+	for prefix := range m.locals {
+		all[prefix] = m.own.six
+	}
+	return all, true
+}
 
 // Out returns the datagrams to send, in order. The payloads are not to be changed.
 func (m *Machine) Out() []Datagram {
@@ -220,6 +250,11 @@ func (m *Machine) sendPeer(p *peer, msg *message) {
 	b := msg.append(make([]byte, 0, 256))
 	m.stats.PeerBytes += uint64(len(b))
 	m.out = append(m.out, Datagram{To: netip.AddrPortFrom(p.addr, PeerPort), Payload: b})
+}
+
+// again is how long after one announcement of a participant to local ones the next follows.
+func (m *Machine) again(p wire.GuidPrefix) time.Duration {
+	return max(refreshEvery, time.Duration(len(m.locals)+m.remotes)*refreshLeast) + jitter(p)
 }
 
 // begin begins a session.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"hash/fnv"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
 )
@@ -17,12 +18,17 @@ const (
 	kindDigest   = 1
 	kindAnnounce = 2
 	kindWant     = 3
+	kindSame     = 4
+
+	flagComplete = 1
+	flagSame     = 2
 
 	prefixLen   = 12
 	headerLen   = 24
 	digestLen   = headerLen + 4 + 2*prefixLen
 	entryLen    = prefixLen + 4
 	announceLen = headerLen + 32
+	sameLen     = headerLen + 8
 
 	maxEntries = (MaxMessage - digestLen) / entryLen
 	maxWanted  = 90
@@ -39,7 +45,7 @@ type session uint64
 // sameRun says that two sessions are of one run of a daemon.
 func (s session) sameRun(other session) bool { return s>>32 == other>>32 }
 
-// message is any of the three, as the kind says.
+// message is any of the four, as the kind says.
 type message struct {
 	kind    byte
 	session session // the sender's
@@ -47,12 +53,22 @@ type message struct {
 	heard   session // the receiver's, as far as the sender knows
 
 	complete    bool // digest
+	same        bool // its sender reads kindSame
 	first, last wire.GuidPrefix
 	entries     []byte // entryLen each
 
 	announce announcement
 
-	wanted []byte // prefixLen each
+	wanted []byte // prefixLen each; none: the digest itself
+
+	sum uint64 // of what the digest would list
+}
+
+// sumOf is what an entry adds to the sum of a digest.
+func sumOf(entry []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(entry)
+	return h.Sum64()
 }
 
 // announcement is one participant on its way between daemons.
@@ -83,7 +99,7 @@ func parseMessage(b []byte) (m message, err error) {
 		if len(b) < digestLen-headerLen || (len(b)-(digestLen-headerLen))%entryLen != 0 {
 			return message{}, errMessage
 		}
-		m.complete = b[0]&1 != 0
+		m.complete, m.same = b[0]&flagComplete != 0, b[0]&flagSame != 0
 		m.first, m.last = wire.GuidPrefix(b[4:16]), wire.GuidPrefix(b[16:28])
 		m.entries = b[digestLen-headerLen:]
 		before := m.first[:]
@@ -113,6 +129,11 @@ func parseMessage(b []byte) (m message, err error) {
 		if len(m.wanted)%prefixLen != 0 || len(m.wanted) > maxWanted*prefixLen {
 			return message{}, errMessage
 		}
+	case kindSame:
+		if len(b) != sameLen-headerLen {
+			return message{}, errMessage
+		}
+		m.sum = binary.BigEndian.Uint64(b)
 	default:
 		return message{}, errMessage
 	}
@@ -134,7 +155,10 @@ func (m *message) append(dst []byte) []byte {
 	case kindDigest:
 		var flags byte
 		if m.complete {
-			flags = 1
+			flags = flagComplete
+		}
+		if m.same {
+			flags |= flagSame
 		}
 		dst = append(dst, flags, 0, 0, 0)
 		dst = append(append(dst, m.first[:]...), m.last[:]...)
@@ -150,6 +174,8 @@ func (m *message) append(dst []byte) []byte {
 		dst = append(dst, a.payload...)
 	case kindWant:
 		dst = append(dst, m.wanted...)
+	case kindSame:
+		dst = binary.BigEndian.AppendUint64(dst, m.sum)
 	}
 	return dst
 }

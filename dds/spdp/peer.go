@@ -1,7 +1,6 @@
 package spdp
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,18 +11,26 @@ import (
 // peer is a whitelisted host.
 type peer struct {
 	addr      netip.Addr
+	four      netip.Addr // its IPv4 address as it is seen here; may not be valid
 	connected bool
 	listed    bool
 
-	mine, theirs session // ours with it, its with us; 0: nothing heard
-	counter      uint32  // of its last digest
+	refused      map[wire.GuidPrefix]uint32 // revisions of what cannot be had here
+	mine, theirs session                    // ours with it, its with us; 0: nothing heard
+	counter      uint32                     // of its last digest
 	digested     time.Time
 	participants map[wire.GuidPrefix]*remote
+
+	leaving time.Time // it was bid farewell, and nothing is exchanged with it until then
+	left    bool      // it has heard so
 
 	quiet     bool      // idle, and there was nobody to tell it of
 	due       time.Time // of the next digest to it
 	haste     int
 	sent      time.Time
+	reads     bool     // it reads a digest in short
+	toldSum   uint64   // of the last whole digest to it
+	list      list     // of its last one to us
 	waiting   []*local // to be announced to it
 	isWaiting map[*local]bool
 
@@ -74,13 +81,16 @@ func (m *Machine) SetPeers(now time.Time, list []Peer) {
 	for _, l := range list {
 		p := m.peers[l.Address]
 		if p == nil {
-			if l.Address == m.own || !l.Address.Is6() || len(m.peers) >= MaxPeers {
+			if l.Address == m.own.six || !l.Address.Is6() || len(m.peers) >= MaxPeers {
 				continue
 			}
-			p = &peer{addr: l.Address, mine: m.begin(), participants: map[wire.GuidPrefix]*remote{}, isWaiting: map[*local]bool{}}
+			p = &peer{
+				addr: l.Address, mine: m.begin(), participants: map[wire.GuidPrefix]*remote{}, refused: map[wire.GuidPrefix]uint32{}, isWaiting: map[*local]bool{},
+			}
 			m.peers[l.Address] = p
 		}
 		p.listed = true
+		m.moved(now, p, l.IPv4)
 		// An idle peer is not woken to be told that there is nobody: whoever listens would learn that it is on the whitelist.
 		quiet := l.Idle && len(m.locals) == 0
 		if l.Connected && !quiet && (!p.connected || p.quiet) {
@@ -103,9 +113,50 @@ func (m *Machine) SetPeers(now time.Time, list []Peer) {
 	m.wake(now)
 }
 
+// moved takes over a peer's IPv4 address. Who knows participants at another is told that they ended; what was left out
+// of their announcements for want of an address is asked for again.
+func (m *Machine) moved(now time.Time, p *peer, four netip.Addr) {
+	if p.four == four {
+		return
+	}
+	before := p.four
+	p.four, p.list = four, list{}
+	clear(p.refused)
+	if before.IsValid() && m.forgetAll(p, viaFour) {
+		p.due, p.haste = now, 0
+		return
+	}
+	again := message{kind: kindWant}
+	for prefix, r := range p.participants {
+		r.revision = 0
+		if len(again.wanted) < maxWanted*prefixLen {
+			again.wanted = append(again.wanted, prefix[:]...)
+		}
+	}
+	if len(again.wanted) > 0 && p.connected {
+		m.stats.Wants++
+		m.sendPeer(p, &again)
+	}
+}
+
+// forgetAll ends all of a peer's participants if any is reached by a family, and lets the peer know by a new session.
+func (m *Machine) forgetAll(p *peer, via families) bool {
+	found := false
+	for _, r := range p.participants {
+		found = found || r.via&via != 0
+	}
+	if found {
+		for prefix := range p.participants {
+			m.endRemote(p, prefix)
+		}
+		m.renew(p)
+	}
+	return found
+}
+
 // announceTo puts a local participant in line to be announced to a peer.
 func (m *Machine) announceTo(p *peer, l *local) {
-	if !p.connected || p.theirs == 0 || l.outside == nil || p.isWaiting[l] {
+	if !p.connected || p.theirs == 0 || l.outside == nil || p.isWaiting[l] || !p.leaving.IsZero() {
 		return
 	}
 	if len(p.waiting) == 0 {
@@ -155,68 +206,6 @@ func (m *Machine) announceSome() {
 	}
 }
 
-// hurry has all peers told soon what there is, and a few times again.
-func (m *Machine) hurry(now time.Time) {
-	for _, p := range m.peers {
-		if soon := now.Add(digestSoon); p.due.IsZero() || p.due.After(soon) {
-			p.due = soon
-		}
-		p.haste = 0
-	}
-}
-
-// sendDigest sends a peer the list of this host's participants, in as many datagrams as it takes.
-func (m *Machine) sendDigest(now time.Time, p *peer) {
-	p.sent = now
-	switch {
-	case p.haste < len(digestHaste):
-		p.due = now.Add(digestHaste[p.haste])
-		p.haste++
-	case len(m.locals) > 0:
-		p.due = now.Add(digestEvery)
-	default:
-		p.due = time.Time{}
-	}
-	d := message{kind: kindDigest, complete: m.settled}
-	first := wire.GuidPrefix{}
-	for i, n := 0, 0; ; i++ {
-		if i < len(m.order) && n < maxEntries {
-			if l := m.order[i]; l.outside != nil {
-				n++
-				d.entries = append(d.entries, l.header.Prefix[:]...)
-				d.entries = append(d.entries, byte(l.revision>>24), byte(l.revision>>16), byte(l.revision>>8), byte(l.revision))
-			}
-			continue
-		}
-		d.first = first
-		if i >= len(m.order) {
-			for k := range d.last {
-				d.last[k] = 0xff
-			}
-		} else {
-			d.last = m.order[i-1].header.Prefix
-		}
-		m.stats.Digests++
-		m.sendPeer(p, &d)
-		if i >= len(m.order) {
-			return
-		}
-		first = after(d.last)
-		d.entries, n = d.entries[:0], 0
-		i-- // this one begins the next
-	}
-}
-
-// after is the next prefix in order.
-func after(p wire.GuidPrefix) wire.GuidPrefix {
-	for i := len(p) - 1; i >= 0; i-- {
-		if p[i]++; p[i] != 0 {
-			break
-		}
-	}
-	return p
-}
-
 // Remote takes a datagram that came to [PeerPort] through the tunnel. What does not come from a peer's own daemon is passed over.
 func (m *Machine) Remote(now time.Time, from netip.AddrPort, b []byte) {
 	p := m.peers[from.Addr()]
@@ -232,6 +221,10 @@ func (m *Machine) Remote(now time.Time, from netip.AddrPort, b []byte) {
 		m.stats.Refused++
 		return
 	}
+	if !p.leaving.IsZero() {
+		p.takeLeave(&msg)
+		return
+	}
 	if !m.greet(now, p, &msg) {
 		return
 	}
@@ -240,7 +233,15 @@ func (m *Machine) Remote(now time.Time, from netip.AddrPort, b []byte) {
 		m.digest(now, p, &msg)
 	case kindAnnounce:
 		m.announced(now, p, &msg)
+	case kindSame:
+		m.same(now, p, &msg)
 	case kindWant:
+		if len(msg.wanted) == 0 && p.wants.take(now, wantRate, wantBurst) {
+			p.toldSum = 0
+			if at := p.sent.Add(digestLeast); p.due.IsZero() || p.due.After(at) {
+				p.due = at
+			}
+		}
 		for i := 0; i < len(msg.wanted); i += prefixLen {
 			if l := m.locals[wire.GuidPrefix(msg.wanted[i:i+prefixLen])]; l != nil {
 				if !p.wants.take(now, wantRate, wantBurst) {
@@ -270,7 +271,8 @@ func (m *Machine) greet(now time.Time, p *peer, msg *message) bool {
 				m.endRemote(p, prefix)
 			}
 		} // Else it runs anew; what runs there may run on.
-		p.theirs, p.counter, p.haste = msg.session, 0, 0
+		p.theirs, p.counter, p.haste, p.list, p.toldSum = msg.session, 0, 0, list{}, 0
+		clear(p.refused)
 		answer()
 		for _, l := range m.order {
 			if !p.wants.take(now, wantRate, wantBurst) {
@@ -286,50 +288,9 @@ func (m *Machine) greet(now time.Time, p *peer, msg *message) bool {
 	return true
 }
 
-func (m *Machine) digest(now time.Time, p *peer, d *message) {
-	if d.counter <= p.counter {
-		return
-	}
-	p.counter = d.counter
-	gap := !p.digested.IsZero() && now.Sub(p.digested) > resumed
-	p.digested = now
-	var want message
-	listed := make(map[wire.GuidPrefix]bool, len(d.entries)/entryLen)
-	for i := range len(d.entries) / entryLen {
-		prefix, revision := d.entry(i)
-		listed[prefix] = true
-		r := p.participants[prefix]
-		if r != nil {
-			r.heard = now
-			if gap {
-				m.spread(&r.source)
-			}
-		}
-		if (r == nil || r.revision != revision) && len(want.wanted) < maxWanted*prefixLen && m.acceptable(p, prefix) {
-			want.wanted = append(want.wanted, prefix[:]...)
-		}
-	}
-	if d.complete {
-		for prefix := range p.participants {
-			if !listed[prefix] && bytes.Compare(prefix[:], d.first[:]) >= 0 && bytes.Compare(prefix[:], d.last[:]) <= 0 {
-				m.endRemote(p, prefix)
-			}
-		}
-	}
-	if len(want.wanted) > 0 && p.connected {
-		want.kind = kindWant
-		m.stats.Wants++
-		m.sendPeer(p, &want)
-	}
-	m.wake(now)
-}
-
-// acceptable says whether a prefix can be this peer's, and there is room.
-func (m *Machine) acceptable(p *peer, prefix wire.GuidPrefix) bool {
-	if owner := m.owners[prefix]; owner != nil {
-		return owner == p
-	}
-	return m.locals[prefix] == nil && prefix != m.probe && len(p.participants) < MaxPerPeer && m.remotes < MaxParticipants
+// renew begins a session with a peer all of whose participants have ended here.
+func (m *Machine) renew(p *peer) {
+	p.mine, p.list = m.begin(), list{}
 }
 
 func (m *Machine) announced(now time.Time, p *peer, msg *message) {
@@ -350,28 +311,33 @@ func (m *Machine) announced(now time.Time, p *peer, msg *message) {
 		m.stats.Limited++
 		return
 	}
-	payload, err := rewrite(a.payload, p.addr)
+	there := place{p.addr, p.four}
+	payload, err := rewriteBy(a.payload, there, there.translate)
+	var d described
 	if err == nil {
-		var d described
-		if d, err = describe(payload, p.addr); err == nil && (d.GUID.Prefix != a.prefix || d.HasDomainID && d.DomainID != uint32(a.domain)) {
+		if d, err = describe(payload, there); err == nil && (d.GUID.Prefix != a.prefix || d.HasDomainID && d.DomainID != uint32(a.domain)) {
 			err = errMessage
 		}
 		if err == nil && r == nil {
 			r = &remote{lease: d.Lease}
-			p.participants[a.prefix], m.owners[a.prefix] = r, p
+			p.participants[a.prefix], m.owners[a.prefix], m.others = r, p, true
 			m.remotes++
 		}
 	}
 	if err != nil {
 		m.stats.Refused++
+		if len(p.refused) < 2*MaxPerPeer {
+			p.refused[a.prefix] = a.revision
+		}
 		return
 	}
-	if r.domain != a.domain && r.message != nil { // it is not there any more, for those who know it
+	delete(p.refused, a.prefix)
+	if r.message != nil && (r.domain != a.domain || r.release != a.release) { // it is not there any more, for those who know it
 		m.endRemote(p, a.prefix)
 		m.announced(now, p, msg)
 		return
 	}
-	r.source = source{header: wire.Header{Version: a.version, Vendor: a.vendor, Prefix: a.prefix}, sn: a.sn, domain: a.domain, release: a.release}
+	r.source = source{header: wire.Header{Version: a.version, Vendor: a.vendor, Prefix: a.prefix}, sn: a.sn, domain: a.domain, release: a.release, via: d.via}
 	r.say(payload)
 	r.revision, r.heard = a.revision, now
 	m.spread(&r.source)
@@ -387,6 +353,7 @@ func (m *Machine) endRemote(p *peer, prefix wire.GuidPrefix) {
 	}
 	delete(p.participants, prefix)
 	delete(m.owners, prefix)
+	m.others = true
 	m.remotes--
 	r.end()
 	m.spread(&r.source)
@@ -401,18 +368,16 @@ func (m *Machine) carePeers(now time.Time) {
 			case now.Sub(r.heard) > max(peerSilence, min(r.lease, maxLease)):
 				m.endRemote(p, prefix)
 				silent = true
-			case !now.Before(r.refresh.at):
-				r.refresh.next(now, refreshHaste, refreshEvery+jitter(prefix))
-				if now.Sub(r.heard) < resumed {
-					m.spread(&r.source)
-				}
+			case !now.Before(r.refresh.at) && now.Sub(r.heard) < resumed:
+				r.refresh.next(now, refreshHaste, m.again(prefix))
+				m.spread(&r.source)
 			}
 		}
 		if silent {
 			for prefix := range p.participants { // all or none: the peer is told so by a new session
 				m.endRemote(p, prefix)
 			}
-			p.mine = m.begin()
+			m.renew(p)
 		}
 	}
 }

@@ -69,15 +69,15 @@ func DetectRelease(ros fs.FS) Release {
 // ownVendor is of participants of this project's own stack, which speak to both.
 var ownVendor = wire.VendorID{0x01, 0x68}
 
-// releaseOf is the release of a local participant on a host of the given one.
-func releaseOf(d *wire.ParticipantData, host Release) Release {
+// releaseOf is what an announcement says of its participant's release, if it says anything for sure.
+func releaseOf(d *wire.ParticipantData) (r Release, sure bool) {
 	switch {
 	case d.Vendor == ownVendor:
-		return Unknown
+		return Unknown, true
 	case strings.Contains(string(d.UserData), "typehash="):
-		return Iron
+		return Iron, true
 	}
-	return host
+	return Unknown, false
 }
 
 // meet says whether participants of two releases may know each other.

@@ -18,38 +18,76 @@ const (
 	pidMetatrafficMulticastPort wire.PID = 0x0046
 )
 
-// described is what the relay needs to know of an announcement.
-type described struct {
-	wire.ParticipantData
-	meta   netip.AddrPort // where it is reached for discovery, at the overlay address
-	domain uint16
-	ok     bool // domain is known
+// place is a host's addresses on the overlay.
+type place struct {
+	six  netip.Addr
+	four netip.Addr // not valid: none
 }
+
+// has says whether an address is one of the place's.
+func (h place) has(a netip.Addr) bool { return a.IsValid() && (a == h.six || a == h.four) }
+
+// of is where a socket is reached.
+func (h place) of(s Socket) netip.AddrPort {
+	if s.IPv4 {
+		return netip.AddrPortFrom(h.four, s.Port)
+	}
+	return netip.AddrPortFrom(h.six, s.Port)
+}
+
+// families are those of IP by which a participant is reached.
+type families uint8
+
+const (
+	viaSix families = 1 << iota
+	viaFour
+)
 
 // leastPort keeps announcements from being aimed at the ports of system services.
 const leastPort = 1024
 
-// at finds the port of a locator at the overlay address.
-func at(l wire.Locator, addr netip.Addr) (uint16, bool) {
+// find is the port of a locator at the place, and by which family; none if it is elsewhere.
+func (h place) find(l wire.Locator) (uint16, families) {
 	a, ok := l.AddrPort()
-	return a.Port(), ok && a.Addr() == addr && a.Port() >= leastPort
+	switch {
+	case !ok || a.Port() < leastPort:
+		return 0, 0
+	case a.Addr() == h.six:
+		return a.Port(), viaSix
+	case a.Addr() == h.four:
+		return a.Port(), viaFour
+	}
+	return 0, 0
 }
 
-// describe reads an announcement of a participant of the host with this overlay address. One that cannot be reached
-// there is an error.
-func describe(payload []byte, addr netip.Addr) (described, error) {
+// described is what the relay needs to know of an announcement.
+type described struct {
+	wire.ParticipantData
+	meta   netip.AddrPort // where it is reached for discovery, at an overlay address; by IPv6 if it can be
+	via    families
+	domain uint16
+	ok     bool // domain is known
+}
+
+// describe reads an announcement of a participant at a place. One that cannot be reached there is an error.
+func describe(payload []byte, h place) (described, error) {
 	d := described{}
 	var err error
 	if d.ParticipantData, err = wire.ParseParticipant(payload); err != nil {
 		return described{}, err
 	}
 	for _, l := range d.MetatrafficUnicast {
-		if port, ok := at(l, addr); ok {
-			d.meta = netip.AddrPortFrom(addr, port)
-			break
+		port, via := h.find(l)
+		if via == 0 || d.via&via != 0 {
+			continue
+		}
+		if d.via |= via; via == viaSix {
+			d.meta = netip.AddrPortFrom(h.six, port)
+		} else if !d.meta.IsValid() {
+			d.meta = netip.AddrPortFrom(h.four, port)
 		}
 	}
-	if !d.meta.IsValid() {
+	if d.via == 0 {
 		return described{}, fmt.Errorf("participant %s has no discovery port at the overlay address", d.GUID.Prefix)
 	}
 	d.domain, d.ok = domainOf(&d.ParticipantData, d.meta.Port())
@@ -78,16 +116,29 @@ func portRule(port uint32) (domain uint16, offset int) {
 	return uint16((port - 7400) / 250), int((port - 7400) % 250)
 }
 
-// rewrite copies an announcement with no locators but UDP ones at the overlay address. An error says that too little
-// is left, or too much to send.
-func rewrite(payload []byte, addr netip.Addr) ([]byte, error) {
+// translate moves the IPv4 locators of a peer's announcement to the address that the peer has here; others stay.
+func (h place) translate(l wire.Locator) wire.Locator {
+	if a, ok := l.AddrPort(); ok && a.Addr().Is4() && h.four.IsValid() {
+		return wire.LocatorFrom(netip.AddrPortFrom(h.four, a.Port()))
+	}
+	return l
+}
+
+// rewrite copies an announcement with no locators but UDP ones at the place. An error says that too little is left, or
+// too much to send.
+func rewrite(payload []byte, h place) ([]byte, error) {
+	return rewriteBy(payload, h, func(l wire.Locator) wire.Locator { return l })
+}
+
+func rewriteBy(payload []byte, h place, change func(wire.Locator) wire.Locator) ([]byte, error) {
 	list, err := wire.ParseParameterPayload(payload)
 	if err != nil {
 		return nil, err
 	}
 	w := wire.NewParameterWriter(make([]byte, 0, min(len(payload), maxPayload+64)), list.BigEndian)
 	w.Encapsulation()
-	meta, user := 0, 0
+	var meta, user int
+	var metaVia, userVia families
 	c := list.Parameters()
 	for p, ok := c.Next(); ok; p, ok = c.Next() {
 		switch p.ID {
@@ -96,15 +147,18 @@ func rewrite(payload []byte, addr netip.Addr) ([]byte, error) {
 			if !ok {
 				continue
 			}
-			if _, ok := at(l, addr); !ok {
+			l = change(l)
+			_, via := h.find(l)
+			if via == 0 {
 				continue
 			}
-			count := &user
+			count, all := &user, &userVia
 			if p.ID == wire.PIDMetatrafficUnicastLocator {
-				count = &meta
+				count, all = &meta, &metaVia
 			}
 			if *count++; *count <= maxLocators {
 				w.Locator(p.ID, l)
+				*all |= via
 			}
 		case wire.PIDUnicastLocator, wire.PIDMulticastLocator, wire.PIDMetatrafficMulticastLocator, wire.PIDDefaultMulticastLocator,
 			pidMetatrafficMulticastIP, pidDefaultUnicastIP, pidMetatrafficUnicastPort, pidDefaultUnicastPort, pidMulticastIP,
@@ -118,8 +172,8 @@ func rewrite(payload []byte, addr netip.Addr) ([]byte, error) {
 	}
 	w.Sentinel()
 	switch b := w.Bytes(); {
-	case meta == 0 || user == 0:
-		return nil, fmt.Errorf("the participant cannot be reached at %s", addr)
+	case metaVia&userVia == 0:
+		return nil, fmt.Errorf("the participant cannot be reached at %s", h.six)
 	case len(b) > maxPayload:
 		return nil, fmt.Errorf("an announcement of %d bytes is longer than %d, shorten the participant's name, user data or properties", len(b), maxPayload)
 	default:

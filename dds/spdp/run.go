@@ -10,11 +10,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"syscall"
+	"slices"
 	"time"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
 )
@@ -27,12 +24,27 @@ type Config struct {
 	// Peers returns all whitelisted peers. It is asked at the start, after every value of Changed, and now and then.
 	Peers   func() []Peer
 	Changed <-chan struct{} // may be nil
-	// Release is of this host's participants (see [DetectRelease]); Mixed lets those of different releases meet.
+	// IPv4 returns this host's IPv4 address on the interface, not valid if there is none; nil: there never is. It is asked when Peers is.
+	IPv4 func() netip.Addr
+	// Leaving announces peers that are about to leave the whitelist; may be nil.
+	Leaving <-chan Leaving
+	// Release is of this host's participants (see [DetectRelease]) but those whose program tells another, which is looked
+	// for only if Detect is true. Mixed lets those of different releases meet.
 	Release Release
+	Detect  bool
 	Mixed   bool
 	Log     *slog.Logger
+	// Guard is kept up to date, if it is not nil.
+	Guard *Guard
 	// Stats gets the counters now and then, if it is not nil; it must not block.
 	Stats func(Stats)
+}
+
+// Leaving is a peer that is about to leave the whitelist. Done is closed when that may happen, a fraction of a second later
+// at most: its participants are gone here, and ours there.
+type Leaving struct {
+	Peer netip.Addr
+	Done chan<- struct{}
 }
 
 const (
@@ -43,6 +55,8 @@ const (
 	bindAgain = 2 * time.Second
 	// readAhead bounds the datagrams that wait for the machine; the kernel holds more.
 	readAhead     = 32
+	maxLeaving    = 64
+	leaveWithin   = 300 * time.Millisecond
 	receiveBuffer = 1 << 20
 	maxDatagram   = 9216
 )
@@ -58,9 +72,19 @@ type runner struct {
 	Config
 	machine     *Machine
 	local, peer *socket
+	local4      *socket // nil without an IPv4 address
+	four        netip.Addr
+	four4       time.Time // when to try to listen there again
+	leaving     []leaving
+	barred      uint64 // told of
 	arrivals    chan arrival
 	free        chan []byte
 	scanFailed  bool
+}
+
+type leaving struct {
+	Leaving
+	until time.Time
 }
 
 // Run relays until the context ends, and then returns nil. While a port is taken it tries again, and says so once. An
@@ -75,7 +99,7 @@ func Run(ctx context.Context, c Config) error {
 	probe := wire.GuidPrefix{ownVendor[0], ownVendor[1]}
 	copy(probe[2:], random[4:])
 	r.machine = New(time.Now(), Options{
-		Address: c.Address, Run: binary.BigEndian.Uint32(random[:]) | 1, Probe: probe, Release: c.Release, Mixed: c.Mixed,
+		Address: c.Address, Run: binary.BigEndian.Uint32(random[:]) | 1, Probe: probe, Release: c.Release, Detect: r.detector(), Mixed: c.Mixed,
 	})
 	var err error
 	if r.local, err = r.bind(ctx, LocalPort); err != nil || r.local == nil {
@@ -86,6 +110,11 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	defer r.peer.conn.Close()
+	defer func() { r.listenFour(ctx, netip.Addr{}) }()
+	for _, s := range r.listenLoopback(ctx) {
+		defer s.conn.Close()
+		go r.read(ctx, s, true)
+	}
 	go r.read(ctx, r.local, true)
 	go r.read(ctx, r.peer, false)
 	r.Log.Info("DDS discovery relay runs", "local", netip.AddrPortFrom(c.Address, LocalPort), "peers", netip.AddrPortFrom(c.Address, PeerPort), "release", c.Release)
@@ -95,7 +124,12 @@ func Run(ctx context.Context, c Config) error {
 
 // loop is the only one to touch the machine.
 func (r *runner) loop(ctx context.Context) {
-	r.machine.SetPeers(time.Now(), r.Peers())
+	defer func() {
+		for _, l := range r.leaving {
+			close(l.Done)
+		}
+	}()
+	r.askPeers(ctx)
 	r.scan()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -107,6 +141,9 @@ func (r *runner) loop(ctx context.Context) {
 			nextScan = soon
 		}
 		wake := nextScan
+		if left := r.bidFarewell(now); !left.IsZero() && left.Before(wake) {
+			wake = left
+		}
 		for _, t := range []time.Time{nextPeers, r.machine.Next(now)} {
 			if !t.IsZero() && t.Before(wake) {
 				wake = t
@@ -122,11 +159,20 @@ func (r *runner) loop(ctx context.Context) {
 				r.take(<-r.arrivals)
 			}
 		case <-r.Changed:
-			r.machine.SetPeers(time.Now(), r.Peers())
+			r.askPeers(ctx)
+		case l := <-r.Leaving:
+			if len(r.leaving) >= maxLeaving {
+				close(l.Done)
+				continue
+			}
+			now = time.Now()
+			r.machine.Leave(now, l.Peer)
+			r.leaving = append(r.leaving, leaving{l, now.Add(leaveWithin)})
 		case <-timer.C:
 			if now = time.Now(); !now.Before(nextPeers) {
-				r.machine.SetPeers(now, r.Peers())
+				r.askPeers(ctx)
 				nextPeers = now.Add(peersPoll)
+				r.tellBarred()
 				if r.Stats != nil {
 					r.Stats(r.machine.Stats())
 				}
@@ -143,6 +189,42 @@ func (r *runner) loop(ctx context.Context) {
 	}
 }
 
+// tellBarred warns of a peer that speaks for others' participants, once in a while.
+func (r *runner) tellBarred() {
+	if r.Guard == nil {
+		return
+	}
+	n := r.Guard.Barred()
+	if last := r.Guard.last.Load(); n > r.barred && last != nil {
+		r.Log.Warn("a peer sends DDS messages in the name of participants that are not its own; they are dropped", "peer", *last, "packets", n-r.barred,
+			"fix", "find out what runs there, or take it off the whitelist: hnet whitelist rm "+last.String())
+	}
+	r.barred = n
+}
+
+// askPeers asks for all that may have changed.
+func (r *runner) askPeers(ctx context.Context) {
+	if r.IPv4 != nil {
+		r.listenFour(ctx, r.IPv4())
+	}
+	r.machine.SetPeers(time.Now(), r.Peers())
+}
+
+// bidFarewell lets go the peers that have heard that they leave, or do not answer. It returns when to look again.
+func (r *runner) bidFarewell(now time.Time) (next time.Time) {
+	r.leaving = slices.DeleteFunc(r.leaving, func(l leaving) bool {
+		if r.machine.Left(l.Peer) || !now.Before(l.until) {
+			close(l.Done)
+			return true
+		}
+		if next.IsZero() || l.until.Before(next) {
+			next = l.until
+		}
+		return false
+	})
+	return next
+}
+
 func (r *runner) take(a arrival) {
 	if a.local {
 		r.machine.Local(time.Now(), a.from, a.b)
@@ -157,10 +239,20 @@ func (r *runner) take(a arrival) {
 
 // flush sends what the machine wants sent. What cannot be sent is as lost on the way.
 func (r *runner) flush() {
+	if r.Guard != nil {
+		if owners, changed := r.machine.Owners(); changed {
+			r.Guard.set(owners)
+		}
+	}
 	for _, d := range r.machine.Out() {
 		s := r.peer
 		if d.Local {
 			s = r.local
+		}
+		if d.To.Addr().Is4() {
+			if s = r.local4; s == nil {
+				continue
+			}
 		}
 		if _, err := s.conn.WriteToUDPAddrPort(d.Payload, d.To); err != nil && !errors.Is(err, net.ErrClosed) {
 			r.Log.Debug("DDS discovery relay: not sent", "to", d.To, "err", err)
@@ -170,7 +262,7 @@ func (r *runner) flush() {
 
 // scan gives the machine the list of this host's sockets.
 func (r *runner) scan() {
-	list, err := listSockets(r.Address)
+	list, err := r.sockets()
 	if err != nil {
 		if !r.scanFailed {
 			r.Log.Warn("DDS discovery relay: programs that were killed are noticed late, and those without the relay's profile not at all", "err", err,
@@ -183,8 +275,18 @@ func (r *runner) scan() {
 	r.machine.Sockets(time.Now(), list)
 }
 
-func listSockets(own netip.Addr) ([]Socket, error) {
-	f, err := os.Open("/proc/net/udp6")
+// sockets lists those that receive at the overlay addresses.
+func (r *runner) sockets() ([]Socket, error) {
+	list, err := listSockets("/proc/net/udp6", r.Address)
+	if err != nil || !r.four.IsValid() {
+		return list, err
+	}
+	four, err := listSockets("/proc/net/udp", r.four)
+	return append(list, four...), err
+}
+
+func listSockets(name string, own netip.Addr) ([]Socket, error) {
+	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -192,120 +294,25 @@ func listSockets(own netip.Addr) ([]Socket, error) {
 	return parseSockets(f, own)
 }
 
-// read passes on what comes to a socket in a way that it can be believed to come from where it says.
-func (r *runner) read(ctx context.Context, s *socket, local bool) {
-	oob := make([]byte, 64)
-	for ctx.Err() == nil {
-		var b []byte
-		select {
-		case b = <-r.free:
-		default:
-			b = make([]byte, maxDatagram)
-		}
-		n, on, flags, from, err := s.conn.ReadMsgUDPAddrPort(b, oob)
+// detector finds out the release of the program at a port; nil if that is not wanted.
+func (r *runner) detector() func(uint16) Release {
+	if !r.Detect {
+		return nil
+	}
+	proc := os.DirFS("/proc")
+	return func(port uint16) Release {
+		list, err := r.sockets()
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return
+			return Unknown
+		}
+		var inodes []uint64
+		for _, s := range list {
+			if s.Port == port {
+				inodes = append(inodes, s.Inode)
 			}
-			select { // an error of an earlier send, at the most
-			case <-ctx.Done():
-			case <-time.After(10 * time.Millisecond):
-			}
-			continue
 		}
-		if flags&unix.MSG_TRUNC != 0 || !s.believed(oob[:on], r.Interface) {
-			continue
-		}
-		select {
-		case r.arrivals <- arrival{local, netip.AddrPortFrom(from.Addr().WithZone(""), from.Port()), b[:n]}:
-		case <-ctx.Done():
-			return
-		}
+		found := originOf(proc, inodes)
+		r.Log.Debug("DDS discovery relay: a program came", "port", port, "release", found)
+		return found
 	}
-}
-
-// socket is a UDP socket at the overlay address.
-type socket struct {
-	conn *net.UDPConn
-	raw  syscall.RawConn
-	// The interface's index, which changes when it is made anew; looked up again after a datagram came by another.
-	index  int
-	looked time.Time
-}
-
-// bind opens a socket; nil if the context has ended.
-func (r *runner) bind(ctx context.Context, port uint16) (*socket, error) {
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		e := c.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
-			// The address may come and go with the interface.
-			if err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1); err == nil {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-			}
-		})
-		return errors.Join(e, err)
-	}}
-	told := false
-	for {
-		c, err := config.ListenPacket(ctx, "udp6", netip.AddrPortFrom(r.Address, port).String())
-		switch {
-		case err == nil:
-			conn := c.(*net.UDPConn)
-			raw, err := conn.SyscallConn()
-			if err != nil {
-				conn.Close()
-				return nil, fmt.Errorf("DDS discovery relay: %w", err)
-			}
-			return &socket{conn: conn, raw: raw}, nil
-		case ctx.Err() != nil:
-			return nil, nil
-		case !errors.Is(err, unix.EADDRINUSE):
-			return nil, fmt.Errorf("DDS discovery relay: %w", err)
-		case !told:
-			told = true
-			r.Log.Warn("DDS discovery relay: its port is taken, trying again", "err", err, "fix", fmt.Sprintf("end the program that uses it: ss -ulpn 'sport = %d'", port))
-		}
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case <-time.After(bindAgain):
-		}
-	}
-}
-
-// believed says whether a datagram came by the overlay's interface, which the kernel also names for what this host sends
-// to its own address there. Any other would let a neighbour on a LAN send in the name of a peer.
-func (s *socket) believed(oob []byte, name string) bool {
-	index := arrivedBy(oob)
-	if index == 0 {
-		return false
-	}
-	if index == s.index {
-		return true
-	}
-	if now := time.Now(); now.Sub(s.looked) > time.Second || s.index == 0 {
-		s.looked = now
-		_ = s.raw.Control(func(fd uintptr) {
-			request, err := unix.NewIfreq(name)
-			if err == nil && unix.IoctlIfreq(int(fd), unix.SIOCGIFINDEX, request) == nil {
-				s.index = int(request.Uint32())
-			}
-		})
-	}
-	return index == s.index
-}
-
-// arrivedBy is the index of the interface in a datagram's control messages, 0 without.
-func arrivedBy(oob []byte) int {
-	list, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return 0
-	}
-	for _, m := range list {
-		if m.Header.Level == unix.IPPROTO_IPV6 && m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= unix.SizeofInet6Pktinfo {
-			return int((*unix.Inet6Pktinfo)(unsafe.Pointer(&m.Data[0])).Ifindex)
-		}
-	}
-	return 0
 }

@@ -31,6 +31,8 @@ type world struct {
 type simHost struct {
 	w        *world
 	addr     netip.Addr
+	four     netip.Addr
+	detect   func(uint16) Release
 	m        *Machine
 	runs     int
 	off      bool
@@ -52,6 +54,7 @@ type program struct {
 	port    uint16
 	inode   uint64
 	ended   bool
+	only4   bool // has no IPv6
 	known   map[wire.GuidPrefix]wire.ParticipantData
 	learned map[wire.GuidPrefix]time.Time
 	forgot  map[wire.GuidPrefix]time.Time
@@ -117,7 +120,7 @@ func (w *world) whitelist() {
 		h.peers = nil
 		for _, other := range w.hosts {
 			if other != h {
-				h.peers = append(h.peers, Peer{Address: other.addr, Connected: true})
+				h.peers = append(h.peers, Peer{Address: other.addr, IPv4: other.four, Connected: true})
 			}
 		}
 		if h.m != nil {
@@ -135,9 +138,10 @@ func (h *simHost) setPeers() {
 func (h *simHost) start() {
 	h.runs++
 	h.m = New(h.w.now, Options{
-		Address: h.addr, Run: uint32(h.addr.As16()[15])<<8 | uint32(h.runs), Release: h.release, Mixed: h.mixed,
+		Address: h.addr, Run: uint32(h.addr.As16()[15])<<8 | uint32(h.runs), Release: h.release, Detect: h.detect, Mixed: h.mixed,
 		Probe: wire.GuidPrefix{1, 0x68, h.addr.As16()[14], h.addr.As16()[15], byte(h.runs)},
 	})
+	h.m.SetIPv4(h.w.now, h.four)
 	h.setPeers()
 	run := h.runs
 	var scan func()
@@ -147,6 +151,13 @@ func (h *simHost) start() {
 		}
 		if h.sockets {
 			h.scan()
+			if m := h.m; m.Unseen() {
+				h.w.after(scanSoon, func() {
+					if h.m == m {
+						h.scan()
+					}
+				})
+			}
 		}
 		h.w.after(scanBusy, scan)
 	}
@@ -154,9 +165,9 @@ func (h *simHost) start() {
 }
 
 func (h *simHost) scan() {
-	list := []Socket{{LocalPort, 1}, {PeerPort, 2}, {53, 3}}
+	list := []Socket{{Port: LocalPort, Inode: 1}, {Port: PeerPort, Inode: 2}, {Port: 53, Inode: 3}}
 	for _, p := range h.ports {
-		list = append(list, Socket{p.port, p.inode})
+		list = append(list, Socket{Port: p.port, Inode: p.inode, IPv4: p.only4})
 	}
 	h.m.Sockets(h.w.now, list)
 	h.flush()
@@ -173,11 +184,11 @@ func (h *simHost) flush() {
 	for _, d := range h.m.Out() {
 		switch {
 		case d.Local:
-			if d.To.Addr() != h.addr {
+			if d.To.Addr() != h.addr && d.To.Addr() != h.four {
 				w.t.Errorf("%v sends to %v as if it were here", h.addr, d.To)
 			}
 			p := h.ports[d.To.Port()]
-			if p == nil {
+			if p == nil || p.only4 != d.To.Addr().Is4() {
 				continue
 			}
 			if _, ok := p.known[wire.GuidPrefix(d.Payload[8:20])]; ok && w.quick {
@@ -255,7 +266,11 @@ func (p *program) announceAlways() {
 }
 
 func (p *program) locators() (meta, user wire.Locator) {
-	return wire.LocatorFrom(netip.AddrPortFrom(p.host.addr, p.port)), wire.LocatorFrom(netip.AddrPortFrom(p.host.addr, p.port+1))
+	a := p.host.addr
+	if p.only4 {
+		a = p.host.four
+	}
+	return wire.LocatorFrom(netip.AddrPortFrom(a, p.port)), wire.LocatorFrom(netip.AddrPortFrom(a, p.port+1))
 }
 
 func (p *program) data() wire.ParticipantData {
@@ -284,7 +299,11 @@ func (p *program) announce() {
 
 func (p *program) tell(b []byte) {
 	if h := p.host; h.m != nil {
-		h.m.Local(h.w.now, netip.AddrPortFrom(h.addr, p.port), b)
+		from := h.addr
+		if p.only4 {
+			from = h.four
+		}
+		h.m.Local(h.w.now, netip.AddrPortFrom(from, p.port), b)
 		h.flush()
 	}
 }

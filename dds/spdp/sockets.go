@@ -14,8 +14,8 @@ import (
 // maxListed bounds the sockets read from the kernel's list.
 const maxListed = 65536
 
-// parseSockets reads the kernel's list of IPv6 UDP sockets (proc_net_udp6), of which it keeps those that receive at the
-// overlay address.
+// parseSockets reads the kernel's list of UDP sockets of one family (proc_net_udp, proc_net_udp6), that of the address.
+// It keeps those that receive there.
 func parseSockets(r io.Reader, own netip.Addr) ([]Socket, error) {
 	var list []Socket
 	lines := bufio.NewScanner(r)
@@ -26,15 +26,15 @@ func parseSockets(r io.Reader, own netip.Addr) ([]Socket, error) {
 			return nil, fmt.Errorf("list of UDP sockets: unexpected line %q", lines.Text())
 		}
 		address, port, _ := strings.Cut(fields[1], ":")
-		addr, err := hex.DecodeString(address)
-		if err != nil || len(addr) != 16 {
+		b, err := hex.DecodeString(address)
+		if err != nil || len(b) != own.BitLen()/8 {
 			return nil, fmt.Errorf("list of UDP sockets: unexpected address %q", fields[1])
 		}
-		// Four words, each in the machine's byte order.
-		for i := 0; i < 16; i += 4 {
-			binary.BigEndian.PutUint32(addr[i:], binary.NativeEndian.Uint32(addr[i:]))
+		// Words of four bytes, each in the machine's byte order.
+		for i := 0; i < len(b); i += 4 {
+			binary.BigEndian.PutUint32(b[i:], binary.NativeEndian.Uint32(b[i:]))
 		}
-		if a := netip.AddrFrom16([16]byte(addr)); a != own && !a.IsUnspecified() {
+		if a, _ := netip.AddrFromSlice(b); a != own && !a.IsUnspecified() {
 			continue
 		}
 		number, err := strconv.ParseUint(port, 16, 16)
@@ -45,7 +45,7 @@ func parseSockets(r io.Reader, own netip.Addr) ([]Socket, error) {
 		if err != nil {
 			return nil, fmt.Errorf("list of UDP sockets: unexpected inode %q", fields[9])
 		}
-		list = append(list, Socket{uint16(number), inode})
+		list = append(list, Socket{Port: uint16(number), Inode: inode, IPv4: own.Is4()})
 	}
 	return list, lines.Err()
 }

@@ -1,6 +1,6 @@
 // Command demo shows the main job on one machine: two robots behind two different NATs and a Base, in network namespaces of their own, whitelist
-// each other; their path goes from relayed to direct, and real Cyclone DDS and Fast DDS programs talk over the encrypted overlay while the Base is
-// killed. It leaves nothing behind.
+// each other; their path goes from relayed to direct, and real Cyclone DDS and Fast DDS programs talk over the encrypted overlay; a third robot joins, whose
+// topics appear on both with nothing restarted; then the Base is killed. It leaves nothing behind.
 package main
 
 import (
@@ -63,7 +63,7 @@ func (d *demo) run(t lab.TB) {
 	base := fleet.StartBase(t, world.Base("base1").Host)
 	d.detail("base1$ hnet_base id")
 	d.detail("       %s", base.Address)
-	home, plant := world.Site("home", internet.LinuxNATFiltered), world.Site("plant", internet.PortRestricted)
+	home, plant, road := world.Site("home", internet.LinuxNATFiltered), world.Site("plant", internet.PortRestricted), world.Site("road", internet.DoubleNAT)
 	h1, h2 := home.Host("robot1"), plant.Host("robot2")
 	capture := h1.Capture(t, h1.Device(home))
 
@@ -84,39 +84,90 @@ func (d *demo) run(t lab.TB) {
 	d.detail("robot1$ hnet ping robot2")
 	direct := d.followPath(r1, r2, met)
 
-	d.say("Each writes the DDS profiles for its peers; ROS 2 nodes would be started with the same files")
-	for _, r := range []*fleet.Robot{r1, r2} {
-		r.Write("/etc/hnet/cyclone.xml", r.Hnet("dds", "show", "cyclone"))
-		r.Write("/etc/hnet/fastdds.xml", r.Hnet("dds", "show", "fastdds"))
-	}
-	d.detail("robot1$ export CYCLONEDDS_URI=file:///etc/hnet/cyclone.xml")
-	d.detail("robot2$ export FASTRTPS_DEFAULT_PROFILES_FILE=/etc/hnet/fastdds.xml")
-
 	d.say("robot1 runs a Cyclone DDS program, robot2 a Fast DDS program; both publish and subscribe to the ROS 2 topic /hnet_demo at 10 Hz")
-	p1 := start(t, r1, programs.Cyclone, "CYCLONEDDS_URI=file:///etc/hnet/cyclone.xml")
-	p2 := start(t, r2, programs.FastDDS, "FASTRTPS_DEFAULT_PROFILES_FILE=/etc/hnet/fastdds.xml")
+	d.detail("robot1$ eval \"$(hnet dds env)\"; cyclone_peer ...      ROS 2 nodes would be started like this, too: hnetd wrote their profiles")
+	p1, p2 := d.start(t, r1, programs.Cyclone), d.start(t, r2, programs.FastDDS)
 	p1.WaitLine(`^received robot2 `, 20*time.Second)
 	p2.WaitLine(`^received robot1 `, 20*time.Second)
 	d.detail("samples flow both ways, %.1f s after the start of this demo", time.Since(began).Seconds())
 
+	d.say("A third robot joins, on the road behind two NATs; its Fast DDS program runs already, and nobody knows it")
+	h3 := road.Host("robot3")
+	r3 := fleet.Start(t, h3.Host, configuration)
+	r3.Hnet("wait", "base", "--timeout", "20s")
+	d.detail("%s is %s", r3.Name(), r3.Address)
+	p3 := d.start(t, r3, programs.FastDDS)
+	before := matched(p1) + matched(p2)
+	for _, x := range []struct{ on, other *fleet.Robot }{{r1, r3}, {r2, r3}, {r3, r1}, {r3, r2}} {
+		d.detail("%s$ hnet whitelist add %s --hostname %s", x.on.Name(), x.other.Address, x.other.Name())
+		x.on.Hnet("whitelist", "add", x.other.Address.String(), "--hostname", x.other.Name())
+	}
+	joined := d.follow(t, time.Now(), []hearing{{p1, "robot1", "robot3"}, {p2, "robot2", "robot3"}, {p3, "robot3", "robot1"}, {p3, "robot3", "robot2"}})
+	d.detail("nothing was restarted, no file edited: robot1 and robot2 knew %d other program each, and now know %d", before/2, (matched(p1)+matched(p2))/2)
+
 	d.say("The Base is killed (kill -9): what goes from robot to robot does not need it")
 	base.Daemon.Kill9()
-	d.watch(r1, p1, p2)
+	robots := []shown{{p1, "robot1", "Cyclone DDS", []string{"robot2", "robot3"}}, {p2, "robot2", "Fast DDS", []string{"robot1", "robot3"}},
+		{p3, "robot3", "Fast DDS", []string{"robot1", "robot2"}}}
+	d.watch(r1, robots)
 
 	d.say("Stopping the programs and the daemons")
-	p1.Stop()
-	p2.Stop()
-	s1, s2 := lastReceived(p1, "robot2"), lastReceived(p2, "robot1")
-	gaps := missed(p1, "robot2") + missed(p2, "robot1")
-	r1.Hnet("down")
-	r2.Hnet("down")
-	c := tally(capture.Stop(), base, r1, r2)
-	fmt.Printf("\nDone: robot1 (Cyclone DDS) received %d samples, robot2 (Fast DDS) %d; %d went missing between the first and the last.\n", s1, s2, gaps)
+	for _, x := range robots {
+		x.program.Stop()
+	}
+	gaps, silent := 0, false
+	for _, x := range robots {
+		for _, from := range x.from {
+			gaps += missed(x.program, from)
+			silent = silent || lastReceived(x.program, from) == 0
+		}
+	}
+	for _, r := range []*fleet.Robot{r1, r2, r3} {
+		r.Hnet("down")
+	}
+	c := tally(capture.Stop(), base, r1, r2, r3)
+	fmt.Printf("\nDone: robot1 received %d samples of robot2 and %d of robot3; of all samples between the robots %d went missing.\n",
+		lastReceived(p1, "robot2"), lastReceived(p1, "robot3"), gaps)
 	fmt.Printf("On robot1's cable were %d WireGuard frames, %d to and from the Base, %d of talk with routers and neighbours, %d of anything else.\n",
 		c.wireguard, c.base, c.local, c.other)
-	if s1 == 0 || s2 == 0 || gaps > 0 || c.other > 0 || !direct {
+	if silent || gaps > 0 || c.other > 0 || !direct || joined > joinWithin {
 		t.Fatalf("demo: that is not as it should be")
 	}
+}
+
+// joinWithin is how long a robot that joins may take to be heard everywhere, which takes a second.
+const joinWithin = 10 * time.Second
+
+// hearing is a program that is to hear another robot's.
+type hearing struct {
+	program *lab.Process
+	on, of  string
+}
+
+// follow tells when each hears what it is to hear, and returns how long the last one took.
+func (d *demo) follow(t lab.TB, since time.Time, list []hearing) (took time.Duration) {
+	for len(list) > 0 && d.ctx.Err() == nil {
+		list = slices.DeleteFunc(list, func(h hearing) bool {
+			if lastReceived(h.program, h.of) == 0 {
+				return false
+			}
+			took = time.Since(since)
+			d.detail("%6.2f s %s hears %s's topic", took.Seconds(), h.on, h.of)
+			return true
+		})
+		if time.Since(since) > joinWithin {
+			t.Fatalf("demo: %s does not hear %s after %v", list[0].on, list[0].of, joinWithin)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return took
+}
+
+// shown is a program with what the table shows of it.
+type shown struct {
+	program    *lab.Process
+	on, vendor string
+	from       []string
 }
 
 // directWithin is how long the demo waits for a direct path, which takes a fraction of a second.
@@ -141,14 +192,16 @@ func (d *demo) followPath(from, to *fleet.Robot, since time.Time) (direct bool) 
 
 var pathOf = regexp.MustCompile(` by \S+ at \S+`)
 
-func start(t lab.TB, r *fleet.Robot, program, env string) *lab.Process {
-	cmd := r.Command(context.Background(), program, "both", "--name", r.Name(), "--count", "0", "--rate", "10", "--size", "100")
-	cmd.Env = append(os.Environ(), env)
-	return r.StartCmd(t, cmd)
+func (d *demo) start(t lab.TB, r *fleet.Robot, program string) *lab.Process {
+	script := `eval "$("$0" dds env)"; exec "$@"`
+	cmd := r.Command(context.Background(), "sh", "-c", script, fleet.Binary(t, "hnet"), program, "both", "--name", r.Name(), "--count", "0", "--rate", "10", "--size", "100")
+	p := r.StartCmd(t, cmd)
+	p.WaitLine("^ready$", 20*time.Second)
+	return p
 }
 
 // watch shows the peer table and the samples until time is up.
-func (d *demo) watch(r *fleet.Robot, p1, p2 *lab.Process) {
+func (d *demo) watch(r *fleet.Robot, list []shown) {
 	hint := fmt.Sprintf("for %d s", d.seconds)
 	if d.seconds == 0 {
 		hint = "until Ctrl-C"
@@ -164,9 +217,14 @@ func (d *demo) watch(r *fleet.Robot, p1, p2 *lab.Process) {
 	defer tick.Stop()
 	drawn := 0
 	for {
-		view := r.Hnet("peers") +
-			fmt.Sprintf("robot1 (Cyclone DDS) has received %5d samples from robot2 (Fast DDS)\n", lastReceived(p1, "robot2")) +
-			fmt.Sprintf("robot2 (Fast DDS)    has received %5d samples from robot1 (Cyclone DDS)\n", lastReceived(p2, "robot1"))
+		view := r.Hnet("peers")
+		for _, x := range list {
+			view += fmt.Sprintf("%s %-13s has received", x.on, "("+x.vendor+")")
+			for _, from := range x.from {
+				view += fmt.Sprintf(" %5d samples from %s", lastReceived(x.program, from), from)
+			}
+			view += "\n"
+		}
 		if d.live && drawn > 0 {
 			fmt.Printf("\x1b[%dA\x1b[J", drawn)
 		}
@@ -184,6 +242,16 @@ func (d *demo) watch(r *fleet.Robot, p1, p2 *lab.Process) {
 }
 
 var receivedLine = regexp.MustCompile(`(?m)^received (\S+) (\d+) `)
+
+var matchedLine = regexp.MustCompile(`(?m)^matched (\d+)$`)
+
+// matched is how many other programs a program knows.
+func matched(p *lab.Process) (n int) {
+	if all := matchedLine.FindAllStringSubmatch(p.Output(), -1); len(all) > 0 {
+		n, _ = strconv.Atoi(all[len(all)-1][1])
+	}
+	return n
+}
 
 // lastReceived is the sequence number of the last sample from a sender, which counts from 1.
 func lastReceived(p *lab.Process, sender string) int {
@@ -219,6 +287,11 @@ var localPorts = []uint16{5583, 1900, 5351, 5350}
 // crossed counts the frames that crossed a cable.
 type crossed struct{ wireguard, base, local, other int }
 
+// stun says that a datagram asks the own router whether it sends what is for its outside back inside (RFC 8489 §5: the magic cookie).
+func stun(p lab.Packet) bool {
+	return p.Kind == lab.UDP && len(p.Payload) >= 20 && string(p.Payload[4:8]) == "\x21\x12\xa4\x42"
+}
+
 // tally counts what crossed the cable.
 func tally(frames []lab.Frame, base *fleet.Base, robots ...*fleet.Robot) (c crossed) {
 	bases := base.Addresses()
@@ -236,7 +309,7 @@ func tally(frames []lab.Frame, base *fleet.Base, robots ...*fleet.Robot) (c cros
 		case p.WireGuard():
 			c.wireguard++
 		case p.Kind == lab.ICMP || p.Kind == lab.ARP || p.Kind == lab.NDP || p.Kind == lab.MLD || p.Kind == lab.IGMP,
-			p.Kind == lab.UDP && (slices.Contains(localPorts, p.DstPort) || slices.Contains(localPorts, p.SrcPort)):
+			p.Kind == lab.UDP && (slices.Contains(localPorts, p.DstPort) || slices.Contains(localPorts, p.SrcPort)), stun(p):
 			c.local++
 		default:
 			c.other++

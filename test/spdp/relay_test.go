@@ -1,15 +1,16 @@
 package spdp
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +32,21 @@ const asRelay = "as-relay"
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == asRelay {
 		os.Exit(relay(os.Args[2]))
+	}
+	if len(os.Args) == 5 && os.Args[1] == asAttacker {
+		count, _ := strconv.Atoi(os.Args[4])
+		if err := attack(netip.MustParseAddr(os.Args[2]), netip.MustParseAddr(os.Args[3]), count); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	if len(os.Args) == 3 && os.Args[1] == asNode {
+		if err := node(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	lab.Main(m)
 }
@@ -140,36 +156,6 @@ func newRobot(t *testing.T, h *lab.Host) *robot {
 	return r
 }
 
-// TestDaemonRelays: hnetd itself passes discovery on, without being told to.
-func TestDaemonRelays(t *testing.T) {
-	programs(t)
-	l := lab.New(t)
-	hosts := []*lab.Host{l.Host("robot1"), l.Host("robot2")}
-	l.LAN(lab.Link{}, hosts[0], hosts[1])
-	var list []*robot
-	running := map[string]*lab.Process{}
-	for _, h := range hosts {
-		r := &robot{fleet.Start(t, h, ""), t, programs(t), nil}
-		r.profiles(true)
-		list = append(list, r)
-		for _, v := range vendors {
-			running[name(r, v)] = r.start(v, "both", 0, "--rate", "10")
-		}
-	}
-	trust(list...)
-	for who, p := range running {
-		for other := range running {
-			if other != who {
-				heard(t, p, other)
-			}
-		}
-	}
-	list[0].Hnet("whitelist", "rm", list[1].Address.String())
-	for _, v := range vendors {
-		matched(t, running[name(list[0], v)], 1)
-	}
-}
-
 // profiles writes the robot's profiles: for the relay, or for this host alone.
 func (r *robot) profiles(relay bool) {
 	r.t.Helper()
@@ -241,15 +227,16 @@ func matched(t *testing.T, p *lab.Process, n int) {
 
 // matches is how many remote endpoints a program knows.
 func matches(p *lab.Process) (n int) {
-	lines := bufio.NewScanner(strings.NewReader(p.Output()))
-	for lines.Scan() {
+	for line := range lines(p) {
 		var now int
-		if _, err := fmt.Sscanf(lines.Text(), "matched %d", &now); err == nil {
+		if _, err := fmt.Sscanf(line, "matched %d", &now); err == nil {
 			n = now
 		}
 	}
 	return n
 }
+
+func lines(p *lab.Process) iter.Seq[string] { return strings.Lines(p.Output()) }
 
 func robots(t *testing.T, n int) (list []*robot) {
 	t.Helper()

@@ -1,0 +1,68 @@
+package spdp
+
+import (
+	"testing"
+	"time"
+)
+
+// TestLeave: with a farewell, both sides forget each other at once, and meet again at once.
+func TestLeave(t *testing.T) {
+	for _, loss := range []float64{0, 0.2} {
+		w := newWorld(t, 3)
+		w.whitelist()
+		var list []*program
+		for _, h := range w.hosts {
+			h.start()
+			list = append(list, h.program(0), h.program(0))
+		}
+		w.run(5 * time.Second)
+		w.must(list, all, "at first")
+		w.loss = loss
+		a, b := w.hosts[0], w.hosts[1]
+		apart := func(p, q *program) bool {
+			return p.host == q.host || p.host != a && q.host != a || p.host != b && q.host != b
+		}
+		a.m.Leave(w.now, b.addr)
+		a.flush()
+		for n := 0; !a.m.Left(b.addr); n++ {
+			if n > 300 {
+				t.Fatal("it does not hear that it leaves")
+			}
+			w.run(time.Millisecond)
+		}
+		a.peers = a.peers[1:]
+		a.setPeers()
+		w.run(100 * time.Millisecond)
+		w.must(list, apart, "after the farewell")
+		w.run(30 * time.Second)
+		w.must(list, apart, "later")
+		w.loss = 0
+		w.whitelist()
+		w.run(500 * time.Millisecond)
+		w.must(list, all, "on the whitelist again")
+	}
+}
+
+// TestStay: who was bid farewell and then was not taken off the list is back a second later.
+func TestStay(t *testing.T) {
+	w := newWorld(t, 2)
+	w.whitelist()
+	var list []*program
+	for _, h := range w.hosts {
+		h.start()
+		list = append(list, h.program(0))
+	}
+	w.run(5 * time.Second)
+	w.must(list, all, "at first")
+	a, b := w.hosts[0], w.hosts[1]
+	a.m.Leave(w.now, b.addr)
+	a.flush()
+	list = append(list, a.program(0), b.program(0))
+	w.run(500 * time.Millisecond)
+	w.must(list, func(p, q *program) bool { return p.host == q.host }, "after the farewell")
+	w.run(leaveFor + 500*time.Millisecond)
+	w.must(list, all, "since nothing came of it")
+	if a.m.Leave(w.now, overlayAddr(77)); !a.m.Left(overlayAddr(77)) {
+		t.Error("a stranger does not leave")
+	}
+}
