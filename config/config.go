@@ -12,3 +12,13 @@ var Unit string
 //
 //go:embed hnet.yaml
 var Sample string
+
+// ProfileScript is a script of /etc/profile.d that puts the DDS profiles in force. @HNET@ in it stands for the quoted path of hnet.
+//
+//go:embed profile.d/hnet.sh
+var ProfileScript string
+
+// DropIn is a drop-in for systemd units that start DDS programs. @ENVIRONMENT@ in it stands for the path of the file with the variables.
+//
+//go:embed systemd/hnet.conf
+var DropIn string

@@ -4,6 +4,7 @@ Launches the node /hnet, and the overlay daemon hnetd where none runs.
 'ros2 launch hnet_bridge hnet.launch.py -s' lists the arguments. To remap the node's topics and services, include this file in a group with SetRemap.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ import subprocess
 
 from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, OpaqueFunction, RegisterEventHandler
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, OpaqueFunction, RegisterEventHandler, SetEnvironmentVariable
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -45,6 +46,7 @@ def arguments():
         declare('start_daemon', 'true', 'Whether to start hnetd if none answers in run_folder; needs root or sudo without a password', boolean),
         declare('daemon_config', os.environ.get('HNET_CONFIG', '/etc/hnet/hnet.yaml'), 'Configuration file of a hnetd started here; may be missing'),
         declare('daemon_state', os.environ.get('HNET_STATE', '/var/lib/hnet'), 'Folder where a hnetd started here keeps its identity and whitelist'),
+        declare('dds_profiles', 'true', 'Whether what is launched after this uses the DDS profiles that hnetd has written', boolean),
         declare('embedded', 'false', 'Whether the node hosts the overlay itself, with daemon_config and daemon_state, instead of using hnetd; needs root', boolean),
     ]
 
@@ -95,6 +97,26 @@ def daemon(context):
     return [RegisterEventHandler(OnProcessExit(target_action=process, on_exit=ended)), process]
 
 
+def dds_profiles(context):
+    """Put the DDS profiles in force, as 'hnet dds env' does in a shell. None are there before hnetd has run for the first time."""
+    if LaunchConfiguration('dds_profiles').perform(context) != 'true':
+        return []
+    hnet = os.path.join(get_package_prefix(PACKAGE), 'lib', PACKAGE, 'hnet')
+    environment = dict(
+        os.environ,
+        HNET_CONFIG=LaunchConfiguration('daemon_config').perform(context),
+        HNET_STATE=LaunchConfiguration('daemon_state').perform(context),
+    )
+    try:
+        result = subprocess.run([hnet, '--json', 'dds', 'env'], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10)
+        variables = json.loads(result.stdout) if result.returncode == 0 else {}
+        why = result.stderr.strip()
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        variables, why = {}, str(error)
+    told = [LogInfo(msg='DDS profiles: ' + why)] if why else []
+    return told + [SetEnvironmentVariable(name, value) for name, value in variables.items()]
+
+
 def node(context):
     def get(name):
         return LaunchConfiguration(name).perform(context)
@@ -117,4 +139,4 @@ def node(context):
 
 
 def generate_launch_description():
-    return LaunchDescription(arguments() + [OpaqueFunction(function=daemon), OpaqueFunction(function=node)])
+    return LaunchDescription(arguments() + [OpaqueFunction(function=daemon), OpaqueFunction(function=dds_profiles), OpaqueFunction(function=node)])

@@ -50,7 +50,8 @@ func Check(text []byte, p Params) *Problem {
 		return &Problem{Text: "it is for another address than this host's " + p.Address.String(), Stale: true}
 	}
 	if p.Relay {
-		if !named[p.Address] || !relayPort.MatchString(content) {
+		own := named[p.Address] || p.IPv4.IsValid() && strings.Contains(content, p.IPv4.String())
+		if !own || !relayPort.MatchString(content) {
 			return &Problem{Text: fmt.Sprintf("it does not name the discovery relay [%s]:%d", p.Address, RelayPort), Stale: true}
 		}
 		return nil

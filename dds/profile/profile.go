@@ -1,5 +1,7 @@
-// Package profile writes the XML files that make Cyclone DDS and Fast DDS talk over the overlay: unicast only, to a
-// fixed list of peers, in datagrams that fit one overlay packet. A profile is read once, when a DDS program starts.
+// Package profile writes what makes DDS and zenoh programs talk over the overlay: XML profiles for Cyclone DDS 0.10 and
+// 11 and for Fast DDS 2 and 3, JSON5 configurations for rmw_zenoh, and the environment that puts them in force. A profile
+// names one static peer, the daemon of this host, and keeps datagrams within one overlay packet. Programs read it once,
+// when they start.
 package profile
 
 import (
@@ -16,8 +18,12 @@ import (
 )
 
 const (
-	// MaxPeers is the most peers a profile can carry. Every DDS program asks at Participants ports of each of them.
+	// MaxPeers is the most peers a profile without the relay can carry. Every DDS program asks at Participants ports of
+	// each of them.
 	MaxPeers = 64
+
+	// MaxRouters is the most routers of other hosts that a zenoh configuration names.
+	MaxRouters = 1024
 
 	// Participants is how many DDS programs per host and domain find each other by themselves: participant
 	// indexes 0 to 49, whose discovery ports are 7410 + 250 * domain + 2 * index.
@@ -43,9 +49,17 @@ const (
 	// the relay missed wait.
 	relayAnnounce = 5
 
-	// receiveBuffer is what is asked of the kernel for a DDS socket, in bytes, so that a burst of fragments of a
-	// large sample survives. The kernel grants at most net.core.rmem_max.
-	receiveBuffer = 4 << 20
+	// RouterPort is the TCP port where zenoh routers listen.
+	RouterPort = 7447
+)
+
+// Mode says which networks DDS programs use.
+type Mode string
+
+// The modes.
+const (
+	Overlay Mode = "overlay" // the overlay alone, programs on the same host included
+	Both    Mode = "both"    // the overlay beside the LAN, where the library can
 )
 
 // Params is what a profile is made from.
@@ -54,8 +68,15 @@ type Params struct {
 	Interface string
 	// Address is this host's own address in fc94::/16.
 	Address netip.Addr
-	// Peers are the other hosts' addresses in fc94::/16, at most MaxPeers, in any order. An address named
-	// twice counts once.
+	// IPv4 is this host's IPv4 address on the overlay's interface, which no other host has; the zero Addr if there is
+	// none. With it Cyclone can use the LAN beside the overlay, and Fast DDS can tell hosts apart.
+	IPv4 netip.Addr
+	// Mode is Overlay if empty.
+	Mode Mode
+	// LAN are the interfaces that Cyclone uses beside the overlay's in mode Both, at most MaxLAN.
+	LAN []string
+	// Peers are the other hosts' addresses in fc94::/16, at most MaxPeers for DDS and MaxRouters for zenoh, in any order.
+	// An address named twice counts once.
 	Peers []netip.Addr
 	// Relay names one static peer, the discovery relay of this host's daemon, in place of Peers, which are then left
 	// out: the relay makes nodes here and on all whitelisted hosts known to each other, also those that come later.
@@ -63,30 +84,53 @@ type Params struct {
 	// SharedMemory lets Fast DDS programs on this host use shared memory among themselves. Off, they use this
 	// host's overlay address, which is slower for large samples and always works. Fast DDS tells hosts apart by a
 	// 16-bit hash of their IPv4 addresses alone, so with shared memory two hosts behind two NATs with the same
-	// private address, or with none, take each other for one host and exchange nothing.
+	// private address, or with none, take each other for one host and exchange nothing. With IPv4 it is on by itself.
 	SharedMemory bool
+	// Limits are the kernel's; sizes stay within those that are known.
+	Limits Limits
 }
 
-// hosts checks p and returns all addresses that discovery must ask at: this host first, for programs on it find each
-// other the same way, then the peers in order.
-func (p Params) hosts() ([]netip.Addr, error) {
+// MaxLAN is how many interfaces Cyclone takes beside the overlay's.
+const MaxLAN = 3
+
+// lanBeside tells whether Cyclone can use the LAN too: it speaks one address family at a time, and LANs speak IPv4.
+func (p Params) lanBeside() bool { return p.Mode == Both && p.IPv4.IsValid() }
+
+// check refuses what no profile can be made from.
+func (p Params) check() error {
 	if err := checkInterface(p.Interface); err != nil {
-		return nil, err
+		return err
 	}
 	if !p.Address.IsValid() {
-		return nil, errors.New("DDS profile: this host has no overlay address yet; start hnetd first")
+		return errors.New("DDS profile: this host has no overlay address yet; start hnetd first")
 	}
 	if err := checkAddress(p.Address); err != nil {
-		return nil, fmt.Errorf("DDS profile: own address: %w", err)
+		return fmt.Errorf("DDS profile: own address: %w", err)
 	}
-	if p.Relay {
-		return []netip.Addr{p.Address}, nil
+	if p.IPv4.IsValid() && !p.IPv4.Is4() {
+		return fmt.Errorf("DDS profile: %s is not an IPv4 address", p.IPv4)
 	}
+	if p.Mode != "" && p.Mode != Both && p.Mode != Overlay {
+		return fmt.Errorf("DDS profile: mode %q is neither %s nor %s", p.Mode, Both, Overlay)
+	}
+	for _, name := range p.LAN {
+		if err := checkInterface(name); err != nil {
+			return err
+		}
+	}
+	if len(p.LAN) > MaxLAN {
+		return fmt.Errorf("DDS profile: %d interfaces are more than the %d that Cyclone DDS takes beside the overlay's", len(p.LAN), MaxLAN)
+	}
+	return nil
+}
+
+// peers returns the other hosts' addresses in order, each once.
+func (p Params) peers(most int) ([]netip.Addr, error) {
 	peers := slices.Clone(p.Peers)
 	slices.SortFunc(peers, netip.Addr.Compare)
 	peers = slices.Compact(peers)
-	if len(peers) > MaxPeers {
-		return nil, fmt.Errorf("DDS profile: %d peers are more than the %d a static profile can carry; remove some from the whitelist", len(peers), MaxPeers)
+	if len(peers) > most {
+		return nil, fmt.Errorf("DDS profile: %d peers are more than the %d a static profile can carry; remove some from the whitelist", len(peers), most)
 	}
 	for _, a := range peers {
 		if err := checkAddress(a); err != nil {
@@ -96,7 +140,7 @@ func (p Params) hosts() ([]netip.Addr, error) {
 			return nil, fmt.Errorf("DDS profile: peer %s is this host's own address; remove it from the whitelist", a)
 		}
 	}
-	return append([]netip.Addr{p.Address}, peers...), nil
+	return peers, nil
 }
 
 func checkAddress(a netip.Addr) error {
@@ -115,27 +159,43 @@ func checkInterface(name string) error {
 	return nil
 }
 
-func render(t *template.Template, p Params) ([]byte, error) {
-	hosts, err := p.hosts()
-	if err != nil {
+// render makes a profile of DDS; values are those of one library, beside the ones all have.
+func render(t *template.Template, p Params, values map[string]any) ([]byte, error) {
+	if err := p.check(); err != nil {
 		return nil, err
 	}
-	var out bytes.Buffer
-	err = t.Execute(&out, map[string]any{
+	all := map[string]any{
 		"Interface":     p.Interface,
-		"Own":           hosts[0],
-		"Peers":         hosts[1:],
+		"Own":           p.Address,
+		"IPv4":          p.IPv4,
+		"Both":          p.Mode == Both,
 		"MessageSize":   messageSize,
 		"FragmentSize":  fragmentSize,
 		"MaxDatagram":   MaxDatagram,
 		"Participants":  Participants,
-		"ReceiveBuffer": receiveBuffer,
-		"SharedMemory":  p.SharedMemory,
+		"ReceiveBuffer": p.Limits.receiveBuffer(),
+		"SendBuffer":    p.Limits.sendBuffer(),
 		"Relay":         p.Relay,
 		"RelayPort":     RelayPort,
 		"RelayAnnounce": relayAnnounce,
-	})
-	if err != nil {
+		"Peers":         []netip.Addr(nil),
+	}
+	if !p.Relay {
+		peers, err := p.peers(MaxPeers)
+		if err != nil {
+			return nil, err
+		}
+		all["Peers"] = peers
+	}
+	for name, v := range values {
+		all[name] = v
+	}
+	return execute(t, all)
+}
+
+func execute(t *template.Template, values map[string]any) ([]byte, error) {
+	var out bytes.Buffer
+	if err := t.Execute(&out, values); err != nil {
 		return nil, fmt.Errorf("DDS profile: %w", err)
 	}
 	return out.Bytes(), nil

@@ -19,7 +19,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-var writers = map[string]func(Params) ([]byte, error){"cyclone": Cyclone, "fastdds": FastDDS}
+var writers = map[string]func(Params) ([]byte, error){"cyclone": Cyclone, "cyclone11": Cyclone11, "fastdds": FastDDS, "fastdds3": FastDDS3}
 
 func addrs(texts ...string) (as []netip.Addr) {
 	for _, s := range texts {
@@ -39,6 +39,9 @@ func TestGolden(t *testing.T) {
 		change(&p)
 		return p
 	}
+	both := func(p *Params) {
+		p.Relay, p.Mode, p.IPv4, p.LAN = true, Both, netip.MustParseAddr("198.18.7.9"), []string{"eth0", "wlan0"}
+	}
 	for file, test := range map[string]struct {
 		write  func(Params) ([]byte, error)
 		params Params
@@ -48,6 +51,15 @@ func TestGolden(t *testing.T) {
 		"cyclone_escaped":       {Cyclone, with(func(p *Params) { p.Interface = `a<b>&"c'-->` })},
 		"cyclone_relay":         {Cyclone, with(func(p *Params) { p.Relay, p.Peers = true, peers })},
 		"fastdds_relay":         {FastDDS, with(func(p *Params) { p.Relay, p.Peers = true, peers })},
+		"cyclone11_relay":       {Cyclone11, with(func(p *Params) { p.Relay = true })},
+		"cyclone11_peers":       {Cyclone11, with(func(p *Params) { p.Peers = peers })},
+		"cyclone_both":          {Cyclone, with(both)},
+		"cyclone11_both":        {Cyclone11, with(both)},
+		"cyclone_both_no_ipv4":  {Cyclone, with(func(p *Params) { both(p); p.IPv4 = netip.Addr{} })},
+		"fastdds_both":          {FastDDS, with(both)},
+		"fastdds_both_no_ipv4":  {FastDDS, with(func(p *Params) { both(p); p.IPv4 = netip.Addr{} })},
+		"fastdds3_relay":        {FastDDS3, with(func(p *Params) { p.Relay = true })},
+		"fastdds_limited":       {FastDDS, with(func(p *Params) { p.Relay, p.Limits = true, Limits{Receive: 212992, Send: 212992} })},
 		"fastdds_alone":         {FastDDS, own()},
 		"fastdds_peers":         {FastDDS, with(func(p *Params) { p.Peers = peers })},
 		"fastdds_shared_memory": {FastDDS, with(func(p *Params) { p.Peers, p.SharedMemory = peers, true })},
@@ -196,6 +208,10 @@ func TestRefused(t *testing.T) {
 		"control in interface":  {func(p *Params) { p.Interface = "a\x00b" }, "is not the name"},
 		"slash in interface":    {func(p *Params) { p.Interface = "a/b" }, "is not the name"},
 		"folder as interface":   {func(p *Params) { p.Interface = ".." }, "is not the name"},
+		"IPv6 as IPv4":          {func(p *Params) { p.IPv4 = netip.MustParseAddr("::1") }, "::1 is not an IPv4 address"},
+		"unknown mode":          {func(p *Params) { p.Mode = "lan" }, `mode "lan" is neither both nor overlay`},
+		"LAN with a slash":      {func(p *Params) { p.LAN = []string{"a/b"} }, "is not the name"},
+		"many LANs":             {func(p *Params) { p.LAN = []string{"a", "b", "c", "d"} }, "4 interfaces are more than the 3"},
 		"bytes above ASCII":     {func(p *Params) { p.Interface = "h\xffnet" }, "is not the name"},
 	} {
 		for writer, write := range writers {

@@ -96,11 +96,15 @@ func (t *Tracker) see(now time.Time, p *api.Peer) (events []*hnet_bridge.PeerEve
 		t.peers[p.Address] = k
 		tell(hnet_bridge.PeerEventTypeAdded, name(p)+" is known")
 	}
+	who := name(p)
+	if p.Hostname == "" && k.hostname != "" && !p.Whitelisted { // whom the whitelist no longer knows has no name there
+		who = k.hostname
+	}
 	if p.Whitelisted != k.whitelisted {
 		if p.Whitelisted {
 			tell(hnet_bridge.PeerEventTypeWhitelisted, name(p)+" is in the whitelist")
 		} else {
-			tell(hnet_bridge.PeerEventTypeUnwhitelisted, name(p)+" is no longer in the whitelist")
+			tell(hnet_bridge.PeerEventTypeUnwhitelisted, who+" is no longer in the whitelist")
 		}
 	}
 	up, was := p.State == api.Connected, k.state == api.Connected
@@ -108,14 +112,17 @@ func (t *Tracker) see(now time.Time, p *api.Peer) (events []*hnet_bridge.PeerEve
 	case up && !was:
 		tell(hnet_bridge.PeerEventTypeUp, name(p)+" is up"+way(p))
 	case was && !up:
-		tell(hnet_bridge.PeerEventTypeDown, fmt.Sprintf("%s is down: %s", name(p), stateWords(p.State)))
+		tell(hnet_bridge.PeerEventTypeDown, fmt.Sprintf("%s is down: %s", who, stateWords(p.State)))
 	case up && p.Endpoint.IsValid() && (p.Path != k.path || p.Endpoint != k.endpoint):
 		tell(hnet_bridge.PeerEventTypePathChanged, fmt.Sprintf("%s has another path%s, before %s", name(p), way(p), pathWords(k.path)))
 	}
 	if p.State != k.state {
 		k.since = now
 	}
-	k.hostname, k.state, k.whitelisted = p.Hostname, p.State, p.Whitelisted
+	if p.Hostname != "" || p.Whitelisted {
+		k.hostname = p.Hostname
+	}
+	k.state, k.whitelisted = p.State, p.Whitelisted
 	k.path, k.endpoint = p.Path, p.Endpoint
 	return events
 }
@@ -130,6 +137,9 @@ func (t *Tracker) remove(now time.Time, a netip.Addr, p *api.Peer) (events []*hn
 		p = &api.Peer{Address: a, Hostname: k.hostname}
 	}
 	last := *p
+	if last.Hostname == "" {
+		last.Hostname = k.hostname
+	}
 	last.State, last.Path, last.Endpoint, last.Whitelisted = api.Idle, api.PathNone, netip.AddrPort{}, false
 	events = append(t.see(now, &last), peerEvent(now, hnet_bridge.PeerEventTypeRemoved, &last, name(&last)+" is not in the list any more"))
 	delete(t.peers, a)

@@ -129,3 +129,18 @@ func TestDetail(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", words, want)
 	}
 }
+
+// TestNameOfRemoved: the daemon forgets the name of a peer that leaves the whitelist, who reads the events does not.
+func TestNameOfRemoved(t *testing.T) {
+	var tr Tracker
+	tr.List(noon, []api.Peer{{Address: robot1, Hostname: "one", State: api.Idle, Whitelisted: true}})
+	var words []string
+	for _, kind := range []api.EventType{api.EventWhitelist, api.EventPeerRemoved} {
+		for _, e := range tr.Event(&api.Event{Time: noon, Type: kind, Peer: &api.Peer{Address: robot1, State: api.Idle}}) {
+			words = append(words, e.Detail)
+		}
+	}
+	if want := []string{"one is no longer in the whitelist", "one is not in the list any more"}; !slices.Equal(words, want) {
+		t.Errorf("got %q, want %q", words, want)
+	}
+}

@@ -38,6 +38,7 @@ type Follower struct {
 	RunFolder string
 	Client    *api.Client
 	Log       *slog.Logger
+	Embedded  bool                 // the daemon is in this process
 	Period    func() time.Duration // between two looks when nothing happens
 	// Changed is called after each look and when the daemon is lost, by Run's goroutine.
 	Changed func(Update)
@@ -237,6 +238,9 @@ func (f *Follower) fellSilent(err error) {
 // lost notes that the daemon cannot be reached. It is logged once for each reason.
 func (f *Follower) lost(err error) {
 	now := time.Now()
+	if f.Embedded { // advice about a service is of no use here
+		err = embeddedDown(err)
+	}
 	old := f.View()
 	v := *old
 	v.Up, v.Err = false, err
@@ -251,14 +255,31 @@ func (f *Follower) lost(err error) {
 	if cause != f.told && !early {
 		f.told = cause
 		if old.Up {
-			f.Log.Error("hnetd is lost; this node goes on and waits for it", "cause", cause, "fix", fix)
+			f.Log.Error(f.daemon()+" is lost; this node goes on and waits for it", "cause", cause, "fix", fix)
 		} else {
-			f.Log.Warn(fmt.Sprintf("waiting for hnetd: %s", cause), "fix", fix)
+			f.Log.Warn(fmt.Sprintf("waiting for %s: %s", f.daemon(), cause), "fix", fix)
 		}
 	}
 	f.silent = false
 	f.view.Store(&v)
 	f.Changed(Update{View: &v, Events: events, Turned: old.Up})
+}
+
+// daemon is what the daemon is called in the log.
+func (f *Follower) daemon() string {
+	if f.Embedded {
+		return "the embedded overlay"
+	}
+	return "hnetd"
+}
+
+// embeddedDown is why an overlay in this process cannot be reached, given what a client of a daemon would be told.
+func embeddedDown(err error) error {
+	if e, ok := asAPI(err); !ok || e.Code != api.CodeNotRunning {
+		return err
+	}
+	return &api.Error{Code: api.CodeNotRunning, Text: "the embedded overlay does not run",
+		Fix: "this node's log and its status 'daemon' in /diagnostics say why; after 'hnet down' start the node again"}
 }
 
 // tell passes on what happened without a look.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +74,10 @@ func TestHosting(t *testing.T) {
 		}
 		diagnostics.wait(t, "it is down", func(m *diagnostic_msgs.DiagnosticArray) bool {
 			return m.Status[0].Level == levelError && m.Status[0].Message == "the embedded overlay does not run: "+string(errDown)
+		})
+		status.wait(t, "advice that fits", func(m *hnet_bridge.Status) bool {
+			return len(m.Warnings) == 1 && m.Warnings[0].Code == "daemon_down" && strings.Contains(m.Warnings[0].Fix, "start the node again") &&
+				!strings.Contains(m.Warnings[0].Text+m.Warnings[0].Fix, "hnetd")
 		})
 		cancel()
 		if err := <-ended; err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/diagnostic_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/geometry_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/hnet_bridge"
+	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/tf2_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/visualization_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/ros"
 )
@@ -36,7 +37,7 @@ func Main(paths config.Paths) {
 	guard := new(Guard)
 	ros.Main(Name, func(ctx context.Context, n *ros.Node) error {
 		return Run(ctx, n, Options{Paths: paths, Guard: guard})
-	}, ros.WithParameterAuthorization(guard.Permit))
+	}, ros.WithParameterAuthorization(guard.Permit), ros.WithLoggerService())
 }
 
 // Run makes a node the overlay's, until ctx ends.
@@ -55,6 +56,7 @@ func Run(ctx context.Context, n *ros.Node, opt Options) error {
 	}
 	all.Go(func() { b.diagnose(ctx) })
 	all.Go(func() { b.draw(ctx) })
+	all.Go(func() { b.tellTraffic(ctx) })
 	all.Go(func() { b.follower.Run(ctx) })
 	<-ctx.Done()
 	return nil
@@ -75,6 +77,7 @@ type bridge struct {
 	events      *ros.Publisher[hnet_bridge.PeerEvent]
 	diagnostics *ros.Publisher[diagnostic_msgs.DiagnosticArray]
 	markers     *ros.Publisher[visualization_msgs.MarkerArray]
+	traffic     *ros.Publisher[hnet_bridge.Traffic]
 }
 
 func (b *bridge) open(paths config.Paths) (err error) {
@@ -89,31 +92,34 @@ func (b *bridge) open(paths config.Paths) (err error) {
 			"fix", "see that only trusted hosts reach this ROS domain")
 	}
 	paths = config.Paths{Config: b.params.configFile.Get(), State: b.params.stateFolder.Get(), Run: b.params.runFolder.Get()}
-	if unused := n.Parameters().Overrides(); len(unused) > 0 {
-		n.Log().Warn("there are no parameters of these names", "names", strings.Join(unused, ", "), "fix", "see 'ros2 param list "+n.FullName()+"'")
-	}
 	if b.params.embedded.Get() {
 		b.embedded = &Embedded{Paths: paths, Log: n.Log()}
 	}
 	b.client = api.NewClient(paths.Socket())
 	b.follower = &Follower{
-		RunFolder: paths.Run, Client: b.client, Log: n.Log(), Changed: b.publish,
+		RunFolder: paths.Run, Client: b.client, Log: n.Log(), Embedded: b.embedded != nil, Changed: b.publish,
 		Period: func() time.Duration { return period(b.params.publishRate.Get()) },
 	}
-	if b.peers, err = ros.NewPublisher[hnet_bridge.PeerArray](n, "~/peers", ros.QoSState); err != nil {
+	if b.peers, err = ros.NewPublisher[hnet_bridge.PeerArray](n, "~/peers", ros.QoSState, ros.QoSOverrides("")); err != nil {
 		return err
 	}
-	if b.status, err = ros.NewPublisher[hnet_bridge.Status](n, "~/status", ros.QoSState); err != nil {
+	if b.status, err = ros.NewPublisher[hnet_bridge.Status](n, "~/status", ros.QoSState, ros.QoSOverrides("")); err != nil {
 		return err
 	}
-	if b.events, err = ros.NewPublisher[hnet_bridge.PeerEvent](n, "~/events", ros.QoS{Depth: eventsDepth}); err != nil {
+	if b.events, err = ros.NewPublisher[hnet_bridge.PeerEvent](n, "~/events", ros.QoS{Depth: eventsDepth}, ros.QoSOverrides("")); err != nil {
 		return err
 	}
-	if b.diagnostics, err = ros.NewPublisher[diagnostic_msgs.DiagnosticArray](n, "/diagnostics", ros.QoS{}); err != nil {
+	if b.diagnostics, err = ros.NewPublisher[diagnostic_msgs.DiagnosticArray](n, "/diagnostics", ros.QoS{}, ros.QoSOverrides("")); err != nil {
 		return err
 	}
-	if b.markers, err = ros.NewPublisher[visualization_msgs.MarkerArray](n, "~/markers", ros.QoS{}); err != nil {
+	if b.markers, err = ros.NewPublisher[visualization_msgs.MarkerArray](n, "~/markers", ros.QoS{}, ros.QoSOverrides("")); err != nil {
 		return err
+	}
+	if b.traffic, err = ros.NewPublisher[hnet_bridge.Traffic](n, "~/traffic", ros.QoS{}, ros.QoSOverrides("")); err != nil {
+		return err
+	}
+	if unused := n.Parameters().Overrides(); len(unused) > 0 {
+		n.Log().Warn("there are no parameters of these names", "names", strings.Join(unused, ", "), "fix", "see 'ros2 param list "+n.FullName()+"'")
 	}
 	return b.serve()
 }
@@ -246,7 +252,7 @@ func (l *listener) open(n *ros.Node) error {
 		{"/tf", ros.QoS{BestEffort: true, Depth: tfDepth}, false},
 		{"/tf_static", ros.QoS{TransientLocal: true, Depth: tfDepth}, true},
 	} {
-		sub, err := ros.NewSubscription(n, topic.name, topic.qos, func(m *frames.TFMessage, _ ros.MessageInfo) {
+		sub, err := ros.NewSubscription(n, topic.name, topic.qos, func(m *tf2_msgs.TFMessage, _ ros.MessageInfo) {
 			buffer.Put(time.Now(), topic.static, m.Transforms)
 		})
 		if err != nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/host/sandbox"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/cdr"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/hnet/caller"
-	"github.com/hnet-robotics/hnet_bridge/ros_pkg/hnet/frames"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/diagnostic_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/geometry_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/hnet_bridge"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/std_srvs"
+	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/tf2_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/visualization_msgs"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/ros"
 )
@@ -132,14 +132,14 @@ func TestNode(t *testing.T) {
 		events := subscribe[hnet_bridge.PeerEvent](t, other, "/robot/hnet/events", ros.QoS{Depth: 100})
 		diagnostics := subscribe[diagnostic_msgs.DiagnosticArray](t, other, "/diagnostics", ros.QoS{})
 		markers := subscribe[visualization_msgs.MarkerArray](t, other, "/robot/hnet/markers", ros.QoS{})
-		tf, err := ros.NewPublisher[frames.TFMessage](other, "/tf_static", ros.QoSState)
+		tf, err := ros.NewPublisher[tf2_msgs.TFMessage](other, "/tf_static", ros.QoSState)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var place geometry_msgs.TransformStamped
 		place.Header.FrameID, place.ChildFrameID = "base_link", "robot-2/base_link"
 		place.Transform.Translation.X, place.Transform.Rotation.W = 7, 1
-		if err := tf.Publish(&frames.TFMessage{Transforms: []geometry_msgs.TransformStamped{place}}); err != nil {
+		if err := tf.Publish(&tf2_msgs.TFMessage{Transforms: []geometry_msgs.TransformStamped{place}}); err != nil {
 			t.Fatal(err)
 		}
 

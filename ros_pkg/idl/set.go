@@ -48,7 +48,7 @@ func (s *Set) AddPackage(pkg string, fsys fs.FS) error {
 	return nil
 }
 
-// AddShare reads every package in fsys, a directory like ROS's share/, and returns their names.
+// AddShare reads every package in fsys, a directory like ROS's share/, and returns the names of those that have messages or services.
 func (s *Set) AddShare(fsys fs.FS) ([]string, error) {
 	entries, err := fs.ReadDir(fsys, ".")
 	if err != nil {
@@ -66,7 +66,9 @@ func (s *Set) AddShare(fsys fs.FS) ([]string, error) {
 		if err := s.AddPackage(e.Name(), sub); err != nil {
 			return nil, err
 		}
-		packages = append(packages, e.Name())
+		if len(s.Package(e.Name())) > 0 {
+			packages = append(packages, e.Name())
+		}
 	}
 	return packages, nil
 }

@@ -71,6 +71,9 @@ func initialise(o *options) (*Context, error) {
 	if a.LogConfigFile != "" {
 		c.log.Warn("--log-config-file has no effect on this node: use --log-level")
 	}
+	if a.LogFileName != "" {
+		c.log.Warn("--log-file-name has no effect on this node, which writes its log to standard error and /rosout only")
+	}
 	if c.dom == nil {
 		peers, err := resolve(context.Background(), env.staticPeers, net.DefaultResolver)
 		if err != nil {

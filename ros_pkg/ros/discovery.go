@@ -2,6 +2,8 @@ package ros
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/rmw_dds_common"
@@ -25,6 +27,7 @@ type discovery struct {
 	mu      sync.Mutex
 	layouts map[wire.GUID]graph.Layout // of writers that are matched
 	refused map[wire.GuidPrefix]bool   // warned about
+	doubles map[string]bool            // names of own nodes that others have, too: warned about
 }
 
 // maxRefused bounds discovery.refused: who comes later is not warned about.
@@ -32,7 +35,7 @@ const maxRefused = 256
 
 func (d *discovery) open(c *Context) error {
 	d.c, d.own = c, c.dom.GUID().Prefix
-	d.layouts, d.refused = map[wire.GUID]graph.Layout{}, map[wire.GuidPrefix]bool{}
+	d.layouts, d.refused, d.doubles = map[wire.GUID]graph.Layout{}, map[wire.GuidPrefix]bool{}, map[string]bool{}
 	info := new(rmw_dds_common.ParticipantEntitiesInfo)
 	qos := QoSState.rtps()
 	data := typeHashData(info.ROSTypeHash())
@@ -138,8 +141,10 @@ func (d *discovery) heard(s rtps.Sample) {
 		d.c.mu.Lock()
 		room := d.c.book.Set(info)
 		d.c.wake()
+		own := slices.Clone(d.c.nodes)
 		d.c.mu.Unlock()
 		if room {
+			d.compare(own, info.Nodes, s.From)
 			return
 		}
 		err = fmt.Errorf("there are too many nodes in this domain to know them all")
@@ -152,6 +157,24 @@ func (d *discovery) heard(s rtps.Sample) {
 	d.mu.Unlock()
 	if warn {
 		d.c.log.Warn("the nodes of a participant stay unknown", "participant", from, "address", s.From, "error", err)
+	}
+}
+
+// compare warns of others' nodes that are called as own ones are, once for each name.
+func (d *discovery) compare(own []*Node, others []graph.Node, from netip.AddrPort) {
+	for _, n := range own {
+		name := n.FullName()
+		if !slices.ContainsFunc(others, func(o graph.Node) bool { return o.Full() == name }) {
+			continue
+		}
+		d.mu.Lock()
+		warned := d.doubles[name]
+		d.doubles[name] = true
+		d.mu.Unlock()
+		if !warned {
+			n.log.Warn("another node has this node's name, and tools cannot tell them apart", "node", name, "address", from,
+				"fix", "give one of them another name or namespace: --ros-args -r __node:=NAME or -r __ns:=/NAMESPACE")
+		}
 	}
 }
 

@@ -71,3 +71,20 @@ func eventually(t *testing.T, c *Context, what string, f func() bool) {
 
 // wait lets time pass, virtual time in a bubble.
 func wait(d time.Duration) { time.Sleep(d) }
+
+// chanHandler logs to a test, and what is a warning or worse to a channel, which must have room.
+type chanHandler struct {
+	testHandler
+	out chan<- string
+}
+
+func (h chanHandler) Handle(ctx context.Context, r slog.Record) error {
+	if h.out != nil && r.Level >= slog.LevelWarn {
+		text := r.Message
+		r.Attrs(func(a slog.Attr) bool { text += " " + a.String(); return true })
+		h.out <- text
+	}
+	return h.testHandler.Handle(ctx, r)
+}
+func (h chanHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+func (h chanHandler) WithGroup(string) slog.Handler      { return h }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime"
 	"strings"
@@ -20,14 +21,25 @@ import (
 // LevelFatal is the level of ROS that slog has no name for.
 const LevelFatal = args.Fatal
 
-// logging is a context's: where the logs of its nodes go.
+// logging is a context's: where the logs of its nodes go, and from which level on.
 type logging struct {
 	args *args.Arguments
 	out  slog.Handler // beside /rosout; nil = none
+
+	mu      sync.Mutex
+	def     slog.Level            // of loggers that levels says nothing about
+	levels  map[string]slog.Level // of loggers by name, and of those below them
+	loggers map[*nodeLogging]bool // to be told when levels change
 }
 
 func newLogging(a *args.Arguments, h slog.Handler) *logging {
-	l := &logging{args: a, out: h}
+	l := &logging{args: a, out: h, levels: maps.Clone(a.Levels), loggers: map[*nodeLogging]bool{}}
+	if a.Level != nil {
+		l.def = *a.Level
+	}
+	if l.levels == nil {
+		l.levels = map[string]slog.Level{}
+	}
 	if h == nil {
 		l.out = &console{w: os.Stderr, mu: new(sync.Mutex)}
 	}
@@ -37,14 +49,10 @@ func newLogging(a *args.Arguments, h slog.Handler) *logging {
 	return l
 }
 
-// level is the level of a logger: what is said for its name, or the longest beginning of that, or for all.
+// level is the level of a logger: what is said for its name, or the longest beginning of that, or for all. mu is held.
 func (l *logging) level(name string) slog.Level {
-	level := slog.LevelInfo
-	if l.args.Level != nil {
-		level = *l.args.Level
-	}
-	best := -1
-	for prefix, v := range l.args.Levels {
+	level, best := l.def, -1
+	for prefix, v := range l.levels {
 		if (name == prefix || strings.HasPrefix(name, prefix+".")) && len(prefix) > best {
 			level, best = v, len(prefix)
 		}
@@ -52,11 +60,56 @@ func (l *logging) level(name string) slog.Level {
 	return level
 }
 
-// node makes the logging of a node with a full name.
+// maxLevels bounds how many loggers have a level of their own.
+const maxLevels = 1 << 12
+
+// setLevel gives the logger of a name its own level, or takes that away if level is nil. The empty name stands for all that have none.
+func (l *logging) setLevel(name string, level *slog.Level) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch _, there := l.levels[name]; {
+	case name == "" && level == nil:
+		l.def = slog.LevelInfo
+	case name == "":
+		l.def = *level
+	case level == nil:
+		delete(l.levels, name)
+	case !there && len(l.levels) >= maxLevels:
+		return fmt.Errorf("%d loggers have levels already", maxLevels)
+	default:
+		l.levels[name] = *level
+	}
+	for n := range l.loggers {
+		n.level.Set(l.level(n.name))
+	}
+	return nil
+}
+
+// ownLevel is what setLevel set last, or the command line says.
+func (l *logging) ownLevel(name string) (level slog.Level, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if name == "" {
+		return l.def, true
+	}
+	level, ok = l.levels[name]
+	return level, ok
+}
+
+// node makes the logging of a node with a full name, until drop.
 func (l *logging) node(full string) *nodeLogging {
 	n := &nodeLogging{name: strings.ReplaceAll(strings.TrimPrefix(full, "/"), "/", "."), out: l.out}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	n.level.Set(l.level(n.name))
+	l.loggers[n] = true
 	return n
+}
+
+func (l *logging) drop(n *nodeLogging) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.loggers, n)
 }
 
 // internal makes a logger that does not go to /rosout: for what happens beneath the nodes.
@@ -219,16 +272,17 @@ func (c *console) Handle(_ context.Context, r slog.Record) error {
 func (c *console) WithAttrs([]slog.Attr) slog.Handler { return c }
 func (c *console) WithGroup(string) slog.Handler      { return c }
 
-// rosoutTopic is absolute for all nodes.
-const rosoutTopic = "/rosout"
-
 // openRosout connects the node's logger with /rosout.
 func (n *Node) openRosout() error {
 	if n.c.args.NoRosout {
 		return nil
 	}
-	p := new(publisher)
-	if err := p.open(n, rosoutTopic, new(rcl_interfaces.Log), QoSRosout); err != nil {
+	topic, err := n.ResolveTopic("/rosout")
+	if err != nil {
+		return err
+	}
+	p := &publisher{quiet: true}
+	if err := p.open(n, topic, new(rcl_interfaces.Log), QoSRosout); err != nil {
 		return err
 	}
 	f := func(m *rcl_interfaces.Log) { p.publish(m, time.Time{}) } // if it fails there is nobody to tell
@@ -239,5 +293,5 @@ func (n *Node) openRosout() error {
 // LogLevel is the level from which on the node logs.
 func (n *Node) LogLevel() slog.Level { return n.logs.level.Level() }
 
-// SetLogLevel changes it.
-func (n *Node) SetLogLevel(l slog.Level) { n.logs.level.Set(l) }
+// SetLogLevel changes it, unless too many loggers have levels of their own.
+func (n *Node) SetLogLevel(l slog.Level) { _ = n.c.logs.setLevel(n.logs.name, &l) }

@@ -84,9 +84,14 @@ func newNode(c *Context, name string, o *options) (*Node, error) {
 	release := c.discovery.hold()
 	defer release()
 	if err := c.add(n); err != nil {
+		c.logs.drop(n.logs)
 		return nil, err
 	}
-	for _, open := range []func() error{n.openRosout, n.openParameters, n.openTypes} {
+	open := []func() error{n.openRosout, n.openParameters, n.openTypes}
+	if o.loggers {
+		open = append(open, n.openLevels)
+	}
+	for _, open := range open {
 		if err := open(); err != nil {
 			n.shut()
 			return nil, fmt.Errorf("node %s: %w", n.FullName(), err)
@@ -146,6 +151,7 @@ func (n *Node) shut() {
 		}
 		n.c.remove(n)
 		release()
+		n.c.logs.drop(n.logs)
 		close(n.gone)
 	})
 	<-n.gone

@@ -16,6 +16,7 @@ type options struct {
 	namespace string
 	enclave   string
 	authorize func(RequestInfo) error
+	loggers   bool
 	dom       domain // in tests
 }
 
@@ -42,7 +43,10 @@ func WithNamespace(ns string) Option { return func(o *options) { o.namespace = n
 // WithEnclave gives the enclave, instead of "/". The arguments may change it.
 func WithEnclave(name string) Option { return func(o *options) { o.enclave = name } }
 
-// WithParameterAuthorization has f asked before a request sets parameters of a node; its error is the reason given for refusing. Without it
+// WithLoggerService lets requests ask for and set the levels of the program's loggers: ~/get_logger_levels and ~/set_logger_levels of a node.
+func WithLoggerService() Option { return func(o *options) { o.loggers = true } }
+
+// WithParameterAuthorization has f asked before a request sets parameters or log levels of a node; its error is the reason given for refusing. Without it
 // everybody may, as in any ROS node.
 func WithParameterAuthorization(f func(RequestInfo) error) Option {
 	return func(o *options) { o.authorize = f }

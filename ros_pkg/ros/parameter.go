@@ -59,7 +59,7 @@ func DeclareParameter[T ParameterType](n *Node, name string, def T, opts ...Para
 	for _, opt := range opts {
 		opt(&d)
 	}
-	if err := n.params.declare(name, v, d); err != nil {
+	if _, err := n.params.declare(name, v, d); err != nil {
 		return nil, err
 	}
 	return &Parameter[T]{n, name}, nil
@@ -144,18 +144,18 @@ type parameters struct {
 	after []*func(param.Change)
 }
 
-func (p *parameters) declare(name string, v param.Value, d param.Descriptor) error {
+func (p *parameters) declare(name string, v param.Value, d param.Descriptor) (param.Value, error) {
 	p.order.Lock()
 	value, err := p.set.Declare(name, v, d)
 	if err != nil {
 		p.order.Unlock()
-		return err
+		return value, err
 	}
 	change := param.Change{New: []param.Parameter{{Name: name, Value: value}}}
 	p.publish(&change)
 	p.order.Unlock()
 	p.tell(change)
-	return nil
+	return value, nil
 }
 
 func (p *parameters) apply(params ...param.Parameter) error {
@@ -171,8 +171,11 @@ func (p *parameters) apply(params ...param.Parameter) error {
 	return nil
 }
 
-// publish writes the change to /parameter_events.
+// publish writes the change to /parameter_events, once that is open.
 func (p *parameters) publish(c *param.Change) {
+	if p.events == nil {
+		return
+	}
 	m := &rcl_interfaces.ParameterEvent{Stamp: builtin_interfaces.FromTime(p.n.Now()), Node: p.n.FullName(),
 		NewParameters: parameterMessages(c.New), ChangedParameters: parameterMessages(c.Changed), DeletedParameters: parameterMessages(c.Deleted)}
 	if err := p.events.publish(m, m.Stamp.AsTime()); err != nil {
@@ -200,11 +203,21 @@ func (p *parameters) tell(c param.Change) {
 
 // openParameters makes the node's set, its services and the parameters that every node has.
 func (n *Node) openParameters() error {
-	p := &parameters{n: n, events: new(publisher), set: param.NewSet(n.c.args.Params.For(n.FullName()))}
+	p := &parameters{n: n, set: param.NewSet(n.c.args.Params.For(n.FullName()))}
 	n.params = p
-	if err := p.events.open(n, "/parameter_events", new(rcl_interfaces.ParameterEvent), QoSParameterEvents); err != nil {
+	topic, err := n.ResolveTopic("/parameter_events")
+	if err != nil {
 		return err
 	}
+	qos, err := n.overridden("publisher", topic, QoSParameterEvents, []EndpointOption{QoSOverrides("")})
+	if err != nil {
+		return err
+	}
+	events := new(publisher)
+	if err := events.open(n, topic, new(rcl_interfaces.ParameterEvent), qos); err != nil {
+		return err
+	}
+	p.events = events
 	if err := p.serve(); err != nil {
 		return err
 	}

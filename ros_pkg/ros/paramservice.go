@@ -18,29 +18,28 @@ const (
 
 // serve makes the six services. What they answer is what rclcpp does: a request that names an unknown parameter gets an empty answer.
 func (p *parameters) serve() error {
-	base := p.n.FullName() + "/"
-	_, err := newService(p.n, base+"get_parameters", QoSParameters,
+	_, err := ownService(p.n, "get_parameters", QoSParameters,
 		func(_ context.Context, req *rcl_interfaces.GetParametersRequest, _ RequestInfo) (*rcl_interfaces.GetParametersResponse, error) {
 			return p.get(req), nil
 		})
 	if err != nil {
 		return err
 	}
-	_, err = newService(p.n, base+"get_parameter_types", QoSParameters,
+	_, err = ownService(p.n, "get_parameter_types", QoSParameters,
 		func(_ context.Context, req *rcl_interfaces.GetParameterTypesRequest, _ RequestInfo) (*rcl_interfaces.GetParameterTypesResponse, error) {
 			return p.getTypes(req), nil
 		})
 	if err != nil {
 		return err
 	}
-	_, err = newService(p.n, base+"describe_parameters", QoSParameters,
+	_, err = ownService(p.n, "describe_parameters", QoSParameters,
 		func(_ context.Context, req *rcl_interfaces.DescribeParametersRequest, _ RequestInfo) (*rcl_interfaces.DescribeParametersResponse, error) {
 			return p.describe(req), nil
 		})
 	if err != nil {
 		return err
 	}
-	_, err = newService(p.n, base+"list_parameters", QoSParameters,
+	_, err = ownService(p.n, "list_parameters", QoSParameters,
 		func(_ context.Context, req *rcl_interfaces.ListParametersRequest, _ RequestInfo) (*rcl_interfaces.ListParametersResponse, error) {
 			names, groups := p.set.List(req.Prefixes[:min(len(req.Prefixes), maxPrefixes)], req.Depth)
 			return &rcl_interfaces.ListParametersResponse{Result: rcl_interfaces.ListParametersResult{Names: names, Prefixes: groups}}, nil
@@ -48,7 +47,7 @@ func (p *parameters) serve() error {
 	if err != nil {
 		return err
 	}
-	_, err = newService(p.n, base+"set_parameters", QoSParameters,
+	_, err = ownService(p.n, "set_parameters", QoSParameters,
 		func(_ context.Context, req *rcl_interfaces.SetParametersRequest, info RequestInfo) (*rcl_interfaces.SetParametersResponse, error) {
 			resp := new(rcl_interfaces.SetParametersResponse)
 			for i := range req.Parameters {
@@ -59,7 +58,7 @@ func (p *parameters) serve() error {
 	if err != nil {
 		return err
 	}
-	_, err = newService(p.n, base+"set_parameters_atomically", QoSParameters,
+	_, err = ownService(p.n, "set_parameters_atomically", QoSParameters,
 		func(_ context.Context, req *rcl_interfaces.SetParametersAtomicallyRequest, info RequestInfo) (*rcl_interfaces.SetParametersAtomicallyResponse, error) {
 			return &rcl_interfaces.SetParametersAtomicallyResponse{Result: p.change(info, req.Parameters)}, nil
 		})

@@ -22,6 +22,7 @@ type publisher struct {
 	node    *Node
 	subs    peers
 	bad     mismatches
+	quiet   bool // nothing about it goes to /rosout
 	release func()
 
 	mu  sync.Mutex
@@ -34,10 +35,13 @@ const keepBuffer = 64 << 10
 // NewPublisher makes a publisher of a topic, whose name may be absolute, relative or private and is subject to remapping.
 //
 //	pub, err := ros.NewPublisher[std_msgs.String](node, "chatter", ros.QoS{})
-func NewPublisher[T any, M message[T]](n *Node, topic string, qos QoS) (*Publisher[T], error) {
+func NewPublisher[T any, M message[T]](n *Node, topic string, qos QoS, opts ...EndpointOption) (*Publisher[T], error) {
 	p := new(Publisher[T])
 	full, err := n.ResolveTopic(topic)
 	if err != nil {
+		return nil, err
+	}
+	if qos, err = n.overridden("publisher", full, qos, opts); err != nil {
 		return nil, err
 	}
 	if err := p.p.open(n, full, M(new(T)), qos); err != nil {
@@ -49,7 +53,7 @@ func NewPublisher[T any, M message[T]](n *Node, topic string, qos QoS) (*Publish
 func (p *publisher) open(n *Node, topic string, m cdr.Message, qos QoS) error {
 	p.topic, p.node = topic, n
 	p.bad = mismatches{log: n.log, topic: topic, what: "no messages will be sent to it"}
-	if topic == rosoutTopic {
+	if p.quiet {
 		p.bad.log = n.c.log // a log line about logging must not be logged by it
 	}
 	w, err := n.c.dom.NewWriter(rtps.WriterConfig{

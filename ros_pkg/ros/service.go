@@ -119,6 +119,16 @@ func newService[Req, Resp any, Q message[Req], P message[Resp]](n *Node, full st
 	return s, nil
 }
 
+// ownService makes one of the services that every node has, below its name.
+func ownService[Req, Resp any, Q message[Req], P message[Resp]](n *Node, name string, qos QoS,
+	f func(ctx context.Context, req *Req, info RequestInfo) (*Resp, error)) (*Service, error) {
+	full, err := n.ResolveService("~/" + name)
+	if err != nil {
+		return nil, err
+	}
+	return newService[Req, Resp, Q, P](n, full, qos, f)
+}
+
 // errBroken is the error of a request that cannot be read.
 type errBroken struct{ error }
 

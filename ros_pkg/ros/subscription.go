@@ -54,9 +54,12 @@ type Subscription struct {
 //	sub, err := ros.NewSubscription(node, "chatter", ros.QoS{}, func(m *std_msgs.String, info ros.MessageInfo) {
 //		fmt.Println(m.Data)
 //	})
-func NewSubscription[T any, M message[T]](n *Node, topic string, qos QoS, f func(m *T, info MessageInfo)) (*Subscription, error) {
+func NewSubscription[T any, M message[T]](n *Node, topic string, qos QoS, f func(m *T, info MessageInfo), opts ...EndpointOption) (*Subscription, error) {
 	full, err := n.ResolveTopic(topic)
 	if err != nil {
+		return nil, err
+	}
+	if qos, err = n.overridden("subscription", full, qos, opts); err != nil {
 		return nil, err
 	}
 	s := &Subscription{decode: func(sample *rtps.Sample) error {

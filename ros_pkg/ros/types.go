@@ -74,7 +74,7 @@ func (n *Node) openTypes() error {
 	if !start.Get() {
 		return nil
 	}
-	_, err = newService(n, n.FullName()+"/get_type_description", QoSServices,
+	_, err = ownService(n, "get_type_description", QoSServices,
 		func(_ context.Context, req *type_description_interfaces.GetTypeDescriptionRequest, _ RequestInfo) (*type_description_interfaces.GetTypeDescriptionResponse, error) {
 			return n.types.describe(req), nil
 		})

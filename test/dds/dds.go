@@ -8,6 +8,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,13 +26,17 @@ type Programs struct {
 // ErrMissing says that Debian packages are missing; the error around it names them.
 var ErrMissing = errors.New("DDS libraries are not installed")
 
-// Build builds the programs in the user's cache folder, unless they are there already.
+// Build builds the programs in the user's cache folder, unless they are there already: with Debian's libraries, or with those below the
+// folders in the environment variables HNET_CYCLONE_PREFIX and HNET_FASTDDS_PREFIX.
 func Build(ctx context.Context) (Programs, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
 	}
 	folder := filepath.Join(cache, "hnet_bridge", "dds")
+	if other := os.Getenv("HNET_CYCLONE_PREFIX") + os.Getenv("HNET_FASTDDS_PREFIX"); other != "" {
+		folder += fmt.Sprintf("-%08x", crc32.ChecksumIEEE([]byte(other)))
+	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return Programs{}, fmt.Errorf("build DDS programs: %w", err)
 	}

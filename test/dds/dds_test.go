@@ -3,8 +3,10 @@ package dds
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -59,7 +61,22 @@ type robot struct {
 }
 
 func newRobot(t *testing.T, l *lab.Lab, name, device, addr string) *robot {
-	return &robot{l.Host(name), device, netip.MustParseAddr(addr), t.TempDir()}
+	r := &robot{l.Host(name), device, netip.MustParseAddr(addr), t.TempDir()}
+	distinguish(t, r.Host)
+	return r
+}
+
+// distinguish gives a host a machine ID of its own: Fast DDS 3 takes hosts with one and the same for one host.
+func distinguish(t *testing.T, h *lab.Host) {
+	t.Helper()
+	id := fmt.Sprintf("%x\n", sha256.Sum256([]byte(h.Name())))[32:]
+	path := h.Path("/etc/machine-id")
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // a link to the machine's
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(id), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // meet writes the profiles of two robots that are each other's only peer.
@@ -142,13 +159,31 @@ func (r *robot) running() error {
 func (r *robot) profiles(t *testing.T, p profile.Params) {
 	t.Helper()
 	p.Interface, p.Address = r.device, r.addr
-	for vendor, write := range map[string]func(profile.Params) ([]byte, error){cyclone: profile.Cyclone, fastdds: profile.FastDDS} {
+	for vendor, write := range writers() {
 		b, err := write(p)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.put(t, vendor, b)
 	}
+}
+
+// cycloneVersion is that of the library in use.
+func cycloneVersion() profile.CycloneVersion {
+	v, _ := profile.DetectCyclone(os.DirFS("/"), []string{os.Getenv("HNET_CYCLONE_PREFIX")}, "")
+	return v
+}
+
+// writers are those of the profiles for the libraries in use.
+func writers() map[string]func(profile.Params) ([]byte, error) {
+	w := map[string]func(profile.Params) ([]byte, error){cyclone: profile.Cyclone, fastdds: profile.FastDDS}
+	if cycloneVersion() == profile.CycloneV11 {
+		w[cyclone] = profile.Cyclone11
+	}
+	if os.Getenv("HNET_FASTDDS_PREFIX") != "" {
+		w[fastdds] = profile.FastDDS3
+	}
+	return w
 }
 
 func (r *robot) file(vendor string) string { return filepath.Join(r.folder, vendor+".xml") }

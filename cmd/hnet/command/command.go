@@ -29,6 +29,8 @@ type Env struct {
 	Now            func() time.Time
 	// Terminal gives the size of the terminal that Stdout is, in characters; ok is false if it is none.
 	Terminal func() (width, height int, ok bool)
+	// Keys gives the keys that are pressed on the terminal until restore is called; nil if nobody can press any.
+	Keys func() (keys <-chan key, restore func(), err error)
 	// Addresses lists those of a network interface that is up.
 	Addresses func(name string) ([]netip.Addr, error)
 }
@@ -41,6 +43,7 @@ func System() Env {
 			w, h, err := term.GetSize(int(os.Stdout.Fd()))
 			return w, h, err == nil
 		},
+		Keys:      terminalKeys,
 		Addresses: interfaceAddresses,
 	}
 }
@@ -162,7 +165,7 @@ func (a *app) root() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupSee, a.status(), a.id(), a.peers(), a.ip(), a.doctor())
+	add(groupSee, a.status(), a.id(), a.peers(), a.ip(), a.top(), a.doctor())
 	add(groupChange, a.whitelist(), a.host(), a.down())
 	add(groupWait, a.ping(), a.wait())
 	add(groupSetUp, a.dds(), a.serviceInstall(), a.completion(root), a.version())

@@ -35,6 +35,7 @@ func (a *app) statusText(s api.Status) string {
 	}
 	pairs := [][2]string{
 		{"address", bold.paint(s.Address.String(), colour)},
+		{"IPv4", orNone(addressText(s.IPv4))},
 		{"hostname", orNone(s.Hostname)},
 		{"interface", orNone(s.Interface)},
 		{"whitelist", whitelist},
@@ -93,24 +94,12 @@ func (a *app) ownID(ctx context.Context) error {
 		return err
 	}
 	return a.show(id, func() string {
-		return sheet(a.colour(), [2]string{"address", id.Address.String()}, [2]string{"ed25519", id.Ed25519}, [2]string{"wireguard", id.WireGuard})
+		pairs := [][2]string{{"address", id.Address.String()}, {"ed25519", id.Ed25519}, {"wireguard", id.WireGuard}}
+		if id.IPv4.IsValid() {
+			pairs = append(pairs, [2]string{"IPv4", id.IPv4.String()})
+		}
+		return sheet(a.colour(), pairs...)
 	})
-}
-
-func (a *app) ip() *cobra.Command {
-	return &cobra.Command{
-		Use:               "ip NAME",
-		Short:             "Print the address of a name",
-		Args:              exactly("NAME"),
-		ValidArgsFunction: a.completeOnce(a.peerWords),
-		RunE: a.call(func(ctx context.Context, c *api.Client, args []string) error {
-			h, err := c.Resolve(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			return a.show(h, func() string { return h.Address.String() + "\n" })
-		}),
-	}
 }
 
 func (a *app) version() *cobra.Command {

@@ -100,9 +100,15 @@ func (a *app) withPaths(lines []string, peers []api.Peer) []string {
 		{head: ""}, {head: "PATH"}, {head: "ENDPOINT"}, {head: "STATE"},
 		{head: "RTT", right: true, spare: 1}, {head: "JITTER", right: true, spare: 4}, {head: "LOSS", right: true, spare: 2}, {head: "MTU", right: true, spare: 3},
 	}}
+	limited := slices.ContainsFunc(peers, func(p api.Peer) bool {
+		return slices.ContainsFunc(p.Paths, func(x api.PeerPath) bool { return x.Limit != nil })
+	})
+	if limited {
+		t.columns = append(t.columns, column{head: "LIMIT", right: true, spare: 5})
+	}
 	for _, p := range peers {
 		for _, x := range p.Paths {
-			t.rows = append(t.rows, pathRow(x))
+			t.rows = append(t.rows, pathRow(x)[:len(t.columns)])
 		}
 	}
 	if len(t.rows) == 0 {
@@ -126,19 +132,28 @@ func (a *app) withPaths(lines []string, peers []api.Peer) []string {
 }
 
 func pathRow(x api.PeerPath) []cell {
-	mark, endpoint, mtu := cell{" ", plain}, none, none
+	mark, endpoint, mtu, limit := cell{" ", plain}, none, none, none
 	if x.Selected {
 		mark = cell{"*", bold}
+	}
+	if x.Copies {
+		mark = cell{"+", bold}
 	}
 	if x.Endpoint.IsValid() {
 		endpoint = x.Endpoint.String()
 	}
+	if x.Interface != "" {
+		endpoint += " by " + printable(x.Interface)
+	}
 	if x.MTU > 0 {
 		mtu = strconv.Itoa(x.MTU)
 	}
+	if x.Limit != nil {
+		limit = strconv.FormatFloat(*x.Limit, 'g', 3, 64) + " Mbit/s"
+	}
 	return []cell{
 		mark, {pathText(x.Path), plain}, {endpoint, plain}, {printable(string(x.State)), pathStateStyle[x.State]},
-		{humanMS(x.RTT), plain}, {humanMS(x.Jitter), plain}, {humanLoss(x.Loss), lossStyle(x.Loss)}, {mtu, plain},
+		{humanMS(x.RTT), plain}, {humanMS(x.Jitter), plain}, {humanLoss(x.Loss), lossStyle(x.Loss)}, {mtu, plain}, {limit, plain},
 	}
 }
 

@@ -12,9 +12,7 @@ import (
 )
 
 // profileVariables name the DDS profile that programs started from this shell would read.
-var profileVariables = []struct{ name, format string }{
-	{"CYCLONEDDS_URI", "cyclone"}, {"FASTDDS_DEFAULT_PROFILES_FILE", "fastdds"}, {"FASTRTPS_DEFAULT_PROFILES_FILE", "fastdds"},
-}
+var profileVariables = []string{profile.CycloneVariable, profile.FastDDS3Variable, profile.FastDDSVariable}
 
 // checkDDS adds what only the user's own environment tells: whether programs started from here would use the overlay.
 func (a *app) checkDDS(ctx context.Context, c *api.Client, d *api.Diagnosis) {
@@ -36,22 +34,22 @@ func (a *app) ddsCheck(ctx context.Context, c *api.Client) (check api.Check, cau
 	check = api.Check{Name: "dds", Status: api.CheckSkip, Detail: "no DDS profile in the environment of this shell"}
 	var good []string
 	for _, v := range profileVariables {
-		value := a.Getenv(v.name)
+		value := a.Getenv(v)
 		if value == "" {
 			continue
 		}
-		params, err := profileParams(ctx, c)
+		params, err := a.profileParams(ctx, c)
 		if err != nil {
 			return check, "", ""
 		}
 		problem := checkProfile(value, params)
 		if problem == nil {
-			good = append(good, v.name)
+			good = append(good, v)
 			continue
 		}
-		check.Status, check.Detail = api.CheckWarn, v.name+": "+problem.Text
-		cause = "the DDS profile that " + v.name + " names cannot bring all peers together: " + problem.Text
-		return check, cause, "write it anew: hnet dds show " + v.format + " > FILE, and start the DDS programs again"
+		check.Status, check.Detail = api.CheckWarn, v+": "+problem.Text
+		cause = "the DDS profile that " + v + " names cannot bring all peers together: " + problem.Text
+		return check, cause, "eval \"$(hnet dds env)\", and start the DDS programs again"
 	}
 	if len(good) > 0 {
 		check.Status, check.Detail = api.CheckOK, strings.Join(good, ", ")+": fits this node and its peers"
@@ -59,8 +57,17 @@ func (a *app) ddsCheck(ctx context.Context, c *api.Client) (check api.Check, cau
 	return check, "", ""
 }
 
-// checkProfile checks a profile given by a path, by a file: URL, or as Cyclone DDS allows by itself.
-func checkProfile(value string, p profile.Params) *profile.Problem {
+// checkProfile checks a profile given by a path, by a file: URL, or as Cyclone DDS allows by itself or in a list, of which one must fit.
+func checkProfile(value string, p profile.Params) (problem *profile.Problem) {
+	for _, item := range cycloneList(value) {
+		if problem = checkItem(strings.TrimSpace(item), p); problem == nil {
+			return nil
+		}
+	}
+	return problem
+}
+
+func checkItem(value string, p profile.Params) *profile.Problem {
 	if strings.HasPrefix(strings.TrimSpace(value), "<") {
 		return checkText([]byte(value), p)
 	}

@@ -161,31 +161,36 @@ type installedStep struct {
 
 // install says each step and does it.
 func (a *app) install(ctx context.Context, i *installer) error {
+	return a.takeSteps(ctx, i.steps(), i.next(), i.dry)
+}
+
+// takeSteps says each step and, unless it is a dry run, takes it, and then what is next.
+func (a *app) takeSteps(ctx context.Context, steps []step, next []string, dry bool) error {
 	done := []installedStep{}
 	var failed error
-	for _, s := range i.steps() {
+	for _, s := range steps {
 		if !a.json {
 			fmt.Fprintln(a.Stdout, "-", s.text)
 		}
-		if s.do != nil && !i.dry {
+		if s.do != nil && !dry {
 			if failed = s.do(ctx); failed != nil {
 				done = append(done, installedStep{s.text, false})
 				break
 			}
 		}
-		done = append(done, installedStep{s.text, s.do == nil || !i.dry})
+		done = append(done, installedStep{s.text, s.do == nil || !dry})
 	}
 	if a.json {
-		return errors.Join(a.show(map[string]any{"dry_run": i.dry, "steps": done, "next": i.next()}, nil), failed)
+		return errors.Join(a.show(map[string]any{"dry_run": dry, "steps": done, "next": next}, nil), failed)
 	}
 	if failed != nil {
 		return failed
 	}
-	if i.dry {
+	if dry {
 		fmt.Fprintln(a.Stdout, "nothing was changed (--dry-run)")
 		return nil
 	}
-	for _, line := range i.next() {
+	for _, line := range next {
 		fmt.Fprintln(a.Stdout, line)
 	}
 	return nil

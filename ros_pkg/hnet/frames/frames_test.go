@@ -3,13 +3,12 @@ package frames
 import (
 	"fmt"
 	"math"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/cdr"
-	"github.com/hnet-robotics/hnet_bridge/ros_pkg/idl"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/geometry_msgs"
+	"github.com/hnet-robotics/hnet_bridge/ros_pkg/interfaces/tf2_msgs"
 )
 
 func transform(parent, child string, x, y, z, yaw float64) geometry_msgs.TransformStamped {
@@ -117,46 +116,11 @@ func TestBound(t *testing.T) {
 	}
 }
 
-func TestTFMessage(t *testing.T) {
-	m := &TFMessage{Transforms: []geometry_msgs.TransformStamped{transform("map", "robot", 1, 2, 3, 0)}}
-	var got TFMessage
-	if err := cdr.Unmarshal(cdr.Marshal(m), &got); err != nil {
-		t.Fatal(err)
-	}
-	if len(got.Transforms) != 1 || got.Transforms[0] != m.Transforms[0] {
-		t.Errorf("got %v", got)
-	}
-}
-
-// TestHash: the type's hash is that of its text.
-func TestHash(t *testing.T) {
-	var set idl.Set
-	if _, err := set.AddShare(os.DirFS("../../interfaces/share")); err != nil {
-		t.Fatal(err)
-	}
-	name, err := idl.ParseName(new(TFMessage).ROSType())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := idl.Parse(name, new(TFMessage).ROSDefinition().Text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set.Add(f)
-	d, err := idl.Describe(name, set.Lookup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d.Hash() != new(TFMessage).ROSTypeHash() {
-		t.Errorf("the hash is %s", d.Hash())
-	}
-}
-
 // FuzzTF: whatever is said on /tf, the answer is a place or none.
 func FuzzTF(f *testing.F) {
-	f.Add(cdr.Marshal(&TFMessage{Transforms: []geometry_msgs.TransformStamped{transform("map", "robot", 1, 2, 3, 0.5), transform("robot", "arm", 1, 0, 0, 0)}}))
+	f.Add(cdr.Marshal(&tf2_msgs.TFMessage{Transforms: []geometry_msgs.TransformStamped{transform("map", "robot", 1, 2, 3, 0.5), transform("robot", "arm", 1, 0, 0, 0)}}))
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		var m TFMessage
+		var m tf2_msgs.TFMessage
 		if cdr.Unmarshal(payload, &m) != nil {
 			return
 		}

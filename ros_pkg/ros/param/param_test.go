@@ -26,7 +26,11 @@ func TestParseValue(t *testing.T) {
 		{".inf", Of(math.Inf(1))},
 		{"-.inf", Of(math.Inf(-1))},
 		{".nan", Of(math.NaN())},
-		{"inf", Of("inf")},
+		{"inf", Of(math.Inf(1))},
+		{"-Infinity", Of(math.Inf(-1))},
+		{"NaN", Of(math.NaN())},
+		{"'inf'", Of("inf")},
+		{"info", Of("info")},
 		{"99999999999999999999", Of(1e20)},
 		{"true", Of(true)},
 		{"Off", Of(false)},
@@ -309,4 +313,29 @@ func FuzzValue(f *testing.F) {
 			t.Errorf("%q has no type", s)
 		}
 	})
+}
+
+// TestEmptyArray: tools send "[]" as an array of some type, which is none in particular.
+func TestEmptyArray(t *testing.T) {
+	s := NewSet(map[string]Value{"given": Of([]bool{})})
+	for name, def := range map[string]Value{"words": Of([]string{"a"}), "numbers": Of([]int64{1}), "given": Of([]float64{1}), "one": Of("x")} {
+		if _, err := s.Declare(name, def, Descriptor{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v, _ := s.Get("given"); !v.Equal(Of([]float64{})) {
+		t.Errorf("started with %v", v)
+	}
+	change, err := s.Apply(Parameter{"words", Of([]bool{})}, Parameter{"numbers", Of([]string{})})
+	if err != nil || len(change.Changed) != 2 || !change.Changed[0].Value.Equal(Of([]string{})) {
+		t.Errorf("%+v %v", change, err)
+	}
+	if v, _ := s.Get("numbers"); !v.Equal(Of([]int64{})) {
+		t.Errorf("%v", v)
+	}
+	for _, p := range []Parameter{{"one", Of([]bool{})}, {"words", Of([]bool{true})}} {
+		if _, err := s.Apply(p); err == nil {
+			t.Errorf("%v passes", p)
+		}
+	}
 }

@@ -113,9 +113,14 @@ func (s *Set) Apply(params ...Parameter) (Change, error) {
 	s.setting.Lock()
 	defer s.setting.Unlock()
 	var change Change
+	params = slices.Clone(params)
 	s.mu.RLock()
 	for i, p := range params {
 		e := s.params[p.Name]
+		if e != nil && !e.Dynamic {
+			p.Value = p.Value.emptyAs(e.Type)
+			params[i] = p
+		}
 		err := error(nil)
 		switch {
 		case e == nil:

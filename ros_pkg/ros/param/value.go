@@ -228,19 +228,39 @@ func (v Value) promoted(t Type) Value {
 			}
 			return Value{out}
 		}
+	}
+	return v.emptyAs(t)
+}
+
+// emptyAs returns an empty array of type t for an empty array of any type: "[]" does not say what it has none of, and tools guess. Other values stay.
+func (v Value) emptyAs(t Type) Value {
+	n := 1
+	switch x := v.v.(type) {
+	case []byte:
+		n = len(x)
+	case []bool:
+		n = len(x)
+	case []int64:
+		n = len(x)
+	case []float64:
+		n = len(x)
 	case []string:
-		if len(x) == 0 {
-			switch t {
-			case ByteArray:
-				return Value{[]byte{}}
-			case BoolArray:
-				return Value{[]bool{}}
-			case IntegerArray:
-				return Value{[]int64{}}
-			case DoubleArray:
-				return Value{[]float64{}}
-			}
-		}
+		n = len(x)
+	}
+	if n > 0 {
+		return v
+	}
+	switch t {
+	case ByteArray:
+		return Value{[]byte{}}
+	case BoolArray:
+		return Value{[]bool{}}
+	case IntegerArray:
+		return Value{[]int64{}}
+	case DoubleArray:
+		return Value{[]float64{}}
+	case StringArray:
+		return Value{[]string{}}
 	}
 	return v
 }

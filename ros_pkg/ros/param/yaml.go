@@ -106,6 +106,12 @@ func float(s string) (float64, bool) {
 	case ".nan", ".NaN", ".NAN":
 		return math.NaN(), true
 	}
+	switch strings.ToLower(rest) { // C's strtod has these, too
+	case "inf", "infinity":
+		return math.Inf(int(sign)), true
+	case "nan":
+		return math.NaN(), true
+	}
 	if !strings.ContainsAny(s, "0123456789") || strings.Contains(s, "_") {
 		return 0, false
 	}

@@ -62,19 +62,39 @@ func (m *Machine) SetInterfaces(now time.Time, all []Interface) {
 	}
 	// While there is no address at all nobody can be told: between an old one and a new one there may be none.
 	if m.config.Localhost || slices.ContainsFunc(m.userTo, func(a netip.AddrPort) bool { return !a.Addr().IsLoopback() }) {
-		if slices.ContainsFunc(m.known, func(a netip.AddrPort) bool { return !slices.Contains(m.userTo, a) }) {
-			m.reintroduce(now)
+		var kept, lost []netip.Prefix
+		for _, p := range m.known {
+			if slices.Contains(addrs, p.Addr()) {
+				kept = append(kept, p)
+			} else {
+				lost = append(lost, p)
+			}
 		}
-		m.known = slices.Clone(m.userTo)
+		if len(lost) > 0 {
+			m.reintroduce(now, kept, lost)
+		}
+		m.known = m.networks(addrs)
 	}
 	m.hurry(now)
 }
 
-// reintroduce makes those forget us who would go on sending to an address that we no longer have: Cyclone DDS and Fast DDS keep
-// the locators that they learned first, for good.
-func (m *Machine) reintroduce(now time.Time) {
+// networks returns announced addresses, each with the length of its network.
+func (m *Machine) networks(addrs []netip.Addr) (out []netip.Prefix) {
+	for _, l := range m.links {
+		for _, p := range l.Addrs {
+			if a := p.Addr().WithZone(""); slices.Contains(addrs, a) {
+				out = append(out, netip.PrefixFrom(a, p.Bits()))
+			}
+		}
+	}
+	return out
+}
+
+// reintroduce makes those forget us who would go on sending to addresses that we no longer have: Cyclone DDS and Fast DDS keep
+// the locators that they learned first, for good. It costs them what is under way and what is volatile, so nobody else is troubled: hnet0 comes and goes with its daemon.
+func (m *Machine) reintroduce(now time.Time, kept, lost []netip.Prefix) {
 	for _, r := range m.participants {
-		if r.info.Vendor != wire.VendorCyclone && r.info.Vendor != wire.VendorFastDDS {
+		if !stranded(r.info, kept, lost) {
 			continue
 		}
 		m.farewell()
@@ -84,6 +104,25 @@ func (m *Machine) reintroduce(now time.Time) {
 		m.unmatchProtocol(r)
 		m.matchProtocol(now, r)
 	}
+}
+
+// stranded tells whether a participant may be left without a way to us when we keep some of the addresses that it knows, and lose others. What is on a network of its own
+// is the way it takes: Fast DDS sends to all addresses, Cyclone DDS chooses one.
+func stranded(p *ParticipantInfo, kept, lost []netip.Prefix) bool {
+	if p.Vendor != wire.VendorCyclone && p.Vendor != wire.VendorFastDDS {
+		return false
+	}
+	near := func(ours []netip.Prefix) bool {
+		return slices.ContainsFunc(ours, func(o netip.Prefix) bool {
+			return slices.ContainsFunc(p.Unicast, func(a netip.AddrPort) bool { return o.Contains(a.Addr().WithZone("")) })
+		})
+	}
+	if near(kept) {
+		return p.Vendor == wire.VendorCyclone && near(lost)
+	}
+	return slices.ContainsFunc(lost, func(o netip.Prefix) bool {
+		return slices.ContainsFunc(p.Unicast, func(a netip.AddrPort) bool { return a.Addr().Is4() == o.Addr().Is4() })
+	})
 }
 
 // of returns the endpoint with newer knowledge of its participant. Others may be reading the old one.

@@ -108,7 +108,7 @@ type Machine struct {
 	links         []Interface
 	given         []Interface
 	ownAddrs      map[netip.Addr]bool
-	known         []netip.AddrPort // those announced last that others can reach
+	known         []netip.Prefix   // addresses announced last that others can reach, with their networks
 	userTo        []netip.AddrPort // announced
 	metaTo        []netip.AddrPort
 	participants  map[wire.GuidPrefix]*remote

@@ -48,7 +48,10 @@ static enum peer_result open_peer(const struct peer_options *o) {
   dds_qos_t *qos = dds_create_qos();
   dds_qset_reliability(qos, o->reliable ? DDS_RELIABILITY_RELIABLE : DDS_RELIABILITY_BEST_EFFORT, DDS_MSECS(200));
   dds_qset_durability(qos, DDS_DURABILITY_VOLATILE);
-  dds_qset_history(qos, o->reliable ? DDS_HISTORY_KEEP_ALL : DDS_HISTORY_KEEP_LAST, PEER_HISTORY);
+  if (o->depth > 0)
+    dds_qset_history(qos, DDS_HISTORY_KEEP_LAST, (int32_t)o->depth);
+  else
+    dds_qset_history(qos, o->reliable ? DDS_HISTORY_KEEP_ALL : DDS_HISTORY_KEEP_LAST, PEER_HISTORY);
   dds_qset_ignorelocal(qos, DDS_IGNORELOCAL_PARTICIPANT);
   bool ok = true;
   if (o->subscribe) {
@@ -61,7 +64,7 @@ static enum peer_result open_peer(const struct peer_options *o) {
   if (ok && o->publish) {
     dds_listener_t *l = dds_create_listener(NULL);
     dds_lset_publication_matched(l, on_readers);
-    if (o->reliable)
+    if (o->reliable && o->depth == 0)
       dds_qset_resource_limits(qos, PEER_HISTORY, DDS_LENGTH_UNLIMITED, DDS_LENGTH_UNLIMITED);
     ok = made("the writer", writer = dds_create_writer(participant, topic, qos, l));
     dds_delete_listener(l);

@@ -21,11 +21,24 @@
 #include <string>
 
 using namespace eprosima::fastdds::dds;
+
+// Fast DDS 3 renamed much of what version 2 has.
+#if __has_include(<fastdds/config.hpp>)
+#define FAST3 1
+namespace rtps = eprosima::fastdds::rtps;
+static const ReturnCode_t code_ok = RETCODE_OK, code_timeout = RETCODE_TIMEOUT;
+static unsigned code_of(ReturnCode_t rc) { return static_cast<unsigned>(rc); }
+#else
+#define FAST3 0
+namespace rtps = eprosima::fastrtps::rtps;
 using eprosima::fastrtps::Duration_t;
-using eprosima::fastrtps::rtps::iHandle2GUID;
-using eprosima::fastrtps::rtps::InstanceHandle_t;
-using eprosima::fastrtps::rtps::SerializedPayload_t;
 using eprosima::fastrtps::types::ReturnCode_t;
+static const ReturnCode_t code_ok = ReturnCode_t::RETCODE_OK, code_timeout = ReturnCode_t::RETCODE_TIMEOUT;
+static unsigned code_of(const ReturnCode_t& rc) { return rc(); }
+#endif
+using rtps::iHandle2GUID;
+using rtps::InstanceHandle_t;
+using rtps::SerializedPayload_t;
 
 namespace {
 
@@ -33,6 +46,22 @@ namespace {
 // little endian), the length in 4 bytes, the characters and a zero byte, which the length includes.
 class StringType : public TopicDataType {
 public:
+#if FAST3
+    StringType()
+    {
+        set_name(PEER_TYPE);
+        max_serialized_type_size = PEER_TEXT_MAX + overhead;
+        is_compute_key_provided = false;
+    }
+
+    bool serialize(const void* const data, SerializedPayload_t& payload, DataRepresentationId_t) override { return put(data, payload); }
+    bool deserialize(SerializedPayload_t& payload, void* data) override { return get(payload, data); }
+    uint32_t calculate_serialized_size(const void* const data, DataRepresentationId_t) override { return size(data); }
+    void* create_data() override { return new std::string(); }
+    void delete_data(void* data) override { delete static_cast<std::string*>(data); }
+    bool compute_key(SerializedPayload_t&, InstanceHandle_t&, bool) override { return false; }
+    bool compute_key(const void* const, InstanceHandle_t&, bool) override { return false; }
+#else
     StringType()
     {
         setName(PEER_TYPE);
@@ -42,11 +71,20 @@ public:
         auto_fill_type_information(false);
     }
 
-    bool serialize(void* data, SerializedPayload_t* payload) override
+    bool serialize(void* data, SerializedPayload_t* payload) override { return put(data, *payload); }
+    bool deserialize(SerializedPayload_t* payload, void* data) override { return get(*payload, data); }
+    std::function<uint32_t()> getSerializedSizeProvider(void* data) override { return [data]() { return size(data); }; }
+    void* createData() override { return new std::string(); }
+    void deleteData(void* data) override { delete static_cast<std::string*>(data); }
+    bool getKey(void*, InstanceHandle_t*, bool) override { return false; }
+#endif
+
+private:
+    static bool put(const void* data, SerializedPayload_t& payload)
     {
-        const std::string& text = *static_cast<std::string*>(data);
+        const std::string& text = *static_cast<const std::string*>(data);
         const uint32_t length = static_cast<uint32_t>(text.size()) + 1;
-        if (payload->max_size < text.size() + overhead)
+        if (payload.max_size < text.size() + overhead)
         {
             return false;
         }
@@ -54,24 +92,24 @@ public:
                                        static_cast<unsigned char>(length >> 8),
                                        static_cast<unsigned char>(length >> 16),
                                        static_cast<unsigned char>(length >> 24)};
-        std::memcpy(payload->data, head, sizeof(head));
-        std::memcpy(payload->data + sizeof(head), text.c_str(), length);
-        payload->encapsulation = CDR_LE;
-        payload->length = static_cast<uint32_t>(text.size() + overhead);
+        std::memcpy(payload.data, head, sizeof(head));
+        std::memcpy(payload.data + sizeof(head), text.c_str(), length);
+        payload.encapsulation = CDR_LE;
+        payload.length = static_cast<uint32_t>(text.size() + overhead);
         return true;
     }
 
-    bool deserialize(SerializedPayload_t* payload, void* data) override
+    static bool get(const SerializedPayload_t& payload, void* data)
     {
-        const unsigned char* p = payload->data;
-        if (payload->length < overhead || p[0] != 0 || p[1] > 1)
+        const unsigned char* p = payload.data;
+        if (payload.length < overhead || p[0] != 0 || p[1] > 1)
         {
             return false;
         }
         const uint32_t length = p[1] == 1
                 ? p[4] | p[5] << 8 | p[6] << 16 | static_cast<uint32_t>(p[7]) << 24
                 : p[7] | p[6] << 8 | p[5] << 16 | static_cast<uint32_t>(p[4]) << 24;
-        if (length == 0 || length > payload->length - 8 || p[8 + length - 1] != 0)
+        if (length == 0 || length > payload.length - 8 || p[8 + length - 1] != 0)
         {
             return false;
         }
@@ -79,16 +117,8 @@ public:
         return true;
     }
 
-    std::function<uint32_t()> getSerializedSizeProvider(void* data) override
-    {
-        return [data]() { return static_cast<uint32_t>(static_cast<std::string*>(data)->size() + overhead); };
-    }
+    static uint32_t size(const void* data) { return static_cast<uint32_t>(static_cast<const std::string*>(data)->size() + overhead); }
 
-    void* createData() override { return new std::string(); }
-    void deleteData(void* data) override { delete static_cast<std::string*>(data); }
-    bool getKey(void*, InstanceHandle_t*, bool) override { return false; }
-
-private:
     static constexpr uint32_t overhead = 4 + 4 + 1;
 };
 
@@ -97,7 +127,7 @@ DataWriter* writer;
 
 // In `both`, this program's reader and writer match each other too. They are left out: this version of the library has
 // no option for that.
-bool own(const eprosima::fastrtps::rtps::GUID_t& guid)
+bool own(const rtps::GUID_t& guid)
 {
     return guid.guidPrefix == participant->guid().guidPrefix;
 }
@@ -128,7 +158,7 @@ class ReaderListener : public DataReaderListener {
     void on_data_available(DataReader* reader) override
     {
         SampleInfo info;
-        while (reader->take_next_sample(&text_, &info) == ReturnCode_t::RETCODE_OK)
+        while (reader->take_next_sample(&text_, &info) == code_ok)
         {
             if (info.valid_data && !own(info.sample_identity.writer_guid()))
             {
@@ -169,9 +199,13 @@ void set_qos(Qos& qos, const peer_options* o)
     qos.reliability().kind = o->reliable ? RELIABLE_RELIABILITY_QOS : BEST_EFFORT_RELIABILITY_QOS;
     qos.reliability().max_blocking_time = Duration_t(0, 200000000);
     qos.durability().kind = VOLATILE_DURABILITY_QOS;
-    qos.history().kind = o->reliable ? KEEP_ALL_HISTORY_QOS : KEEP_LAST_HISTORY_QOS;
-    qos.history().depth = PEER_HISTORY;
-    qos.endpoint().history_memory_policy = eprosima::fastrtps::rtps::DYNAMIC_RESERVE_MEMORY_MODE;
+    qos.history().kind = o->reliable && o->depth == 0 ? KEEP_ALL_HISTORY_QOS : KEEP_LAST_HISTORY_QOS;
+    qos.history().depth = o->depth > 0 ? static_cast<int32_t>(o->depth) : PEER_HISTORY;
+    qos.endpoint().history_memory_policy = rtps::DYNAMIC_RESERVE_MEMORY_MODE;
+    if (o->depth > 0)
+    {
+        qos.data_sharing().off();
+    }
 }
 
 enum peer_result open_peer(const peer_options* o)
@@ -191,7 +225,7 @@ enum peer_result open_peer(const peer_options* o)
         return PEER_FAILED;
     }
     TypeSupport type(new StringType());
-    if (type.register_type(participant) != ReturnCode_t::RETCODE_OK)
+    if (type.register_type(participant) != code_ok)
     {
         made("the type", nullptr);
         return PEER_FAILED;
@@ -204,10 +238,14 @@ enum peer_result open_peer(const peer_options* o)
     if (o->subscribe)
     {
         Subscriber* subscriber = participant->create_subscriber(SUBSCRIBER_QOS_DEFAULT);
-        DataReaderQos qos = DATAREADER_QOS_DEFAULT;
+        if (!made("the subscriber", subscriber))
+        {
+            return PEER_FAILED;
+        }
+        // With a depth, what the profile says of readers counts, as for a ROS node.
+        DataReaderQos qos = o->depth > 0 ? subscriber->get_default_datareader_qos() : DATAREADER_QOS_DEFAULT;
         set_qos(qos, o);
-        if (!made("the subscriber", subscriber) ||
-                !made("the reader", subscriber->create_datareader(topic, qos, &reader_listener)))
+        if (!made("the reader", subscriber->create_datareader(topic, qos, &reader_listener)))
         {
             return PEER_FAILED;
         }
@@ -215,16 +253,27 @@ enum peer_result open_peer(const peer_options* o)
     if (o->publish)
     {
         Publisher* publisher = participant->create_publisher(PUBLISHER_QOS_DEFAULT);
-        DataWriterQos qos = DATAWRITER_QOS_DEFAULT;
+        if (!made("the publisher", publisher))
+        {
+            return PEER_FAILED;
+        }
+        DataWriterQos qos = o->depth > 0 ? publisher->get_default_datawriter_qos() : DATAWRITER_QOS_DEFAULT;
         set_qos(qos, o);
-        qos.resource_limits().max_samples = PEER_HISTORY;
-        qos.resource_limits().max_instances = 1;
-        qos.resource_limits().max_samples_per_instance = PEER_HISTORY;
-        qos.resource_limits().allocated_samples = 1;
-        // The default of 3 s would leave a lost last sample unnoticed for that long.
-        qos.reliable_writer_qos().times.heartbeatPeriod = Duration_t(0, 200000000);
-        if (!made("the publisher", publisher) ||
-                !made("the writer", writer = publisher->create_datawriter(topic, qos, &writer_listener)))
+        if (o->depth == 0)
+        {
+            qos.resource_limits().max_samples = PEER_HISTORY;
+            qos.resource_limits().max_instances = 1;
+            qos.resource_limits().max_samples_per_instance = PEER_HISTORY;
+            qos.resource_limits().allocated_samples = 1;
+            // The default of 3 s would leave a lost last sample unnoticed for that long.
+            auto& times = qos.reliable_writer_qos().times;
+#if FAST3
+            times.heartbeat_period = Duration_t(0, 200000000);
+#else
+            times.heartbeatPeriod = Duration_t(0, 200000000);
+#endif
+        }
+        if (!made("the writer", writer = publisher->create_datawriter(topic, qos, &writer_listener)))
         {
             return PEER_FAILED;
         }
@@ -235,22 +284,22 @@ enum peer_result open_peer(const peer_options* o)
 enum peer_result write_text(const char* text, size_t length)
 {
     std::string sample(text, length);
-    ReturnCode_t rc = writer->write(&sample, eprosima::fastrtps::rtps::c_InstanceHandle_Unknown);
-    if (rc == ReturnCode_t::RETCODE_OK)
+    ReturnCode_t rc = writer->write(&sample, rtps::c_InstanceHandle_Unknown);
+    if (rc == code_ok)
     {
         return PEER_OK;
     }
-    if (rc == ReturnCode_t::RETCODE_TIMEOUT)
+    if (rc == code_timeout)
     {
         return PEER_AGAIN;
     }
-    std::fprintf(stderr, "fastdds_peer: write failed with code %u\n", rc());
+    std::fprintf(stderr, "fastdds_peer: write failed with code %u\n", code_of(rc));
     return PEER_FAILED;
 }
 
 enum peer_result wait_acknowledged()
 {
-    return writer->wait_for_acknowledgments(Duration_t(0, 200000000)) == ReturnCode_t::RETCODE_OK ? PEER_OK : PEER_AGAIN;
+    return writer->wait_for_acknowledgments(Duration_t(0, 200000000)) == code_ok ? PEER_OK : PEER_AGAIN;
 }
 
 void close_peer()

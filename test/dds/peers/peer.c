@@ -48,6 +48,9 @@ static void usage(FILE *f) {
     "  --domain D       DDS domain, 0..232 (default 0)\n"
     "  --reliable       lost samples are sent again (the default)\n"
     "  --best-effort    they are not\n"
+    "  --depth N        keep the last N samples, 1..1000, with the QoS of a ROS node; a sender that is late sends less (default 0:\n"
+    "                   keep what is not acknowledged, send all)\n"
+    "  --times          end 'sent' and 'received' lines with the time, in seconds of the monotonic clock\n"
     "  --match N        remote readers to wait for before sending (default 1)\n"
     "  --timeout S      seconds for the whole run; 0 = none (default 30, none with --count 0)\n"
     "Prints to stdout, one line each:\n"
@@ -102,6 +105,10 @@ static bool parse(int argc, char **argv, struct peer_options *o) {
       o->reliable = false;
       continue;
     }
+    if (strcmp(flag, "--times") == 0) {
+      o->times = true;
+      continue;
+    }
     const char *value = i + 1 < argc ? argv[++i] : "";
     unsigned long n = 0;
     bool ok = false;
@@ -118,6 +125,9 @@ static bool parse(int argc, char **argv, struct peer_options *o) {
     } else if (strcmp(flag, "--domain") == 0) {
       ok = parse_ulong(value, 232, &n);
       o->domain = (unsigned)n;
+    } else if (strcmp(flag, "--depth") == 0) {
+      ok = parse_ulong(value, 1000, &n);
+      o->depth = (unsigned)n;
     } else if (strcmp(flag, "--match") == 0) {
       ok = parse_ulong(value, 1000, &n);
       o->match = (unsigned)n;
@@ -205,6 +215,19 @@ static enum decoded decode(const char *text, size_t length, struct sender *from,
   return DECODED;
 }
 
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+// Ends a line, with the time if that is wanted.
+static void end_line(double time) {
+  if (peer.options.times)
+    printf(" %.6f", time);
+  printf("\n");
+}
+
 static bool enough_received(void) {
   return peer.options.count > 0 && peer.received >= peer.options.count;
 }
@@ -213,6 +236,7 @@ void peer_received(const char *text, size_t length) {
   struct sender from = {.last = 0};
   unsigned long seq = 0;
   size_t size = 0;
+  double arrived = now();
   enum decoded result = decode(text, length, &from, &seq, &size);
 
   pthread_mutex_lock(&peer.lock);
@@ -248,7 +272,8 @@ void peer_received(const char *text, size_t length) {
         peer.lost += seq - s->last - 1;
       s->last = seq;
       peer.received++;
-      printf("received %s %lu %zu\n", from.name, seq, size);
+      printf("received %s %lu %zu", from.name, seq, size);
+      end_line(arrived);
       pthread_cond_broadcast(&peer.changed);
     }
   }
@@ -280,12 +305,6 @@ void peer_matched_writers(unsigned n) {
   peer.writers = n;
   update_matched();
   pthread_mutex_unlock(&peer.lock);
-}
-
-static double now(void) {
-  struct timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 // Waits, with the lock held, until something changed or the time `until` has come.
@@ -368,11 +387,17 @@ static enum peer_result publish(const struct peer_vendor *v, char *text, double 
       return PEER_AGAIN;
     if (o->rate > 0)
       due += 1 / o->rate;
-    r = send_text(v, text, encode(text, o, peer.run, seq), deadline);
+    size_t length = encode(text, o, peer.run, seq);
+    double began = now();
+    // A camera that could not get rid of a picture does not take all it missed at once.
+    if (o->depth > 0 && due < began)
+      due = began;
+    r = send_text(v, text, length, deadline);
     if (r == PEER_OK) {
       pthread_mutex_lock(&peer.lock);
       peer.sent = seq;
-      printf("sent %lu\n", seq);
+      printf("sent %lu", seq);
+      end_line(began);
       pthread_mutex_unlock(&peer.lock);
     }
   }

@@ -17,12 +17,14 @@ extern "C" {
 #define PEER_SIZE_MAX (16 * 1024 * 1024)
 // The longest text a sample can carry: the payload and the words in front of it.
 #define PEER_TEXT_MAX (PEER_SIZE_MAX + 128)
-// Samples a reliable writer keeps until every reader has them; when full, writing waits.
+// Without a depth, samples a reliable writer keeps until every reader has them; when full, writing waits.
 #define PEER_HISTORY 64
 
 struct peer_options {
   bool publish, subscribe;
   bool reliable;
+  bool times;            // print when samples are sent and received
+  unsigned depth;        // keep this many of the last samples, with all else as a ROS node would have it; 0 = as below
   char name[PEER_NAME_MAX + 1];
   unsigned long count;   // 0 = until stopped
   double rate;           // samples per second, 0 = as fast as possible
