@@ -2,12 +2,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"slices"
 
+	"github.com/hnet-robotics/hnet_bridge/dds/daemon"
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
+	"github.com/hnet-robotics/hnet_bridge/overlay/node"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/hnet"
 )
 
@@ -36,7 +39,7 @@ func run(args []string) int {
 			return exitUsage
 		}
 	}
-	hnet.Main(config.FindPaths(os.Getenv))
+	hnet.Main(config.FindPaths(os.Getenv), func(ctx context.Context, o node.Options) error { return daemon.Serve(ctx, o, nil) })
 	return 0
 }
 

@@ -15,10 +15,10 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	dds "github.com/hnet-robotics/hnet_bridge/dds/daemon"
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/host"
-	"github.com/hnet-robotics/hnet_bridge/overlay/multicast"
 	"github.com/hnet-robotics/hnet_bridge/overlay/node"
 )
 
@@ -70,43 +70,11 @@ func serve(paths config.Paths) error {
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	ctx := untilSignal()
-	options := node.Options{
+	return dds.Serve(ctx, node.Options{
 		Config: cfg, Paths: paths, Host: host.New(log), Log: log,
 		Ready:    func() { notify(log, daemon.SdNotifyReady) },
 		Stopping: func() { notify(log, daemon.SdNotifyStopping) },
-	}
-	found := newDiscovery()
-	if cfg.DDS.Enabled {
-		found.options(&options)
-	}
-	var groups *multicast.Forwarder
-	if cfg.Multicast {
-		groups = multicast.NewForwarder()
-		options.Multicast = groups
-	}
-	var seen *traffic
-	if cfg.DDS.Enabled && cfg.DDS.Watch {
-		seen = watchTraffic(&options, cfg, paths, log)
-	}
-	n, err := node.Open(options)
-	if err != nil {
-		return err
-	}
-	go watchdog(ctx, log, n)
-	running, end := context.WithCancel(ctx)
-	defer end()
-	if cfg.DDS.Enabled {
-		go found.relay(running, log, cfg, n)
-		go keepProfiles(running, log, cfg, paths, n)
-	}
-	if groups != nil {
-		go relayMulticast(running, log, cfg.Interface, n, groups)
-	}
-	if seen != nil {
-		stored := seen.run(running)
-		defer func() { end(); stored() }()
-	}
-	return n.Run(ctx)
+	}, func(ctx context.Context, n *node.Node) { go watchdog(ctx, log, n) })
 }
 
 // untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second one ends the process at once, whatever the first waits for.

@@ -14,10 +14,23 @@ import (
 // embedRetry is how long to wait before the embedded overlay is opened again after it failed.
 const embedRetry = 10 * time.Second
 
+// Serve opens a node of the overlay and runs it until ctx ends or it is taken down.
+type Serve func(ctx context.Context, o node.Options) error
+
+// serveAlone runs the overlay and nothing beside it.
+func serveAlone(ctx context.Context, o node.Options) error {
+	n, err := node.Open(o)
+	if err != nil {
+		return err
+	}
+	return n.Run(ctx)
+}
+
 // Embedded is the overlay in this process, instead of hnetd.
 type Embedded struct {
 	Paths config.Paths
 	Log   *slog.Logger
+	Serve Serve // see [Options]
 
 	open func(ctx context.Context, ready func()) error // in tests
 
@@ -77,12 +90,12 @@ func (e *Embedded) serve(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	n, err := node.Open(node.Options{
+	serve := e.Serve
+	if serve == nil {
+		serve = serveAlone
+	}
+	return serve(ctx, node.Options{
 		Config: cfg, Paths: e.Paths, Host: host.New(e.Log), Log: e.Log,
 		Ready: ready, Stopping: func() {},
 	})
-	if err != nil {
-		return err
-	}
-	return n.Run(ctx)
 }

@@ -30,20 +30,22 @@ const eventsDepth = 100
 type Options struct {
 	Paths config.Paths // the defaults of the parameters
 	Guard *Guard       // the one that judges the node's parameters, see [Main]
+	// Serve opens the embedded overlay, with what else its process does for it, and runs it until ctx ends or it is taken down; nil is the overlay alone.
+	Serve Serve
 }
 
 // Main runs the program: a node with the arguments of the command line, to its end.
-func Main(paths config.Paths) {
+func Main(paths config.Paths, serve Serve) {
 	guard := new(Guard)
 	ros.Main(Name, func(ctx context.Context, n *ros.Node) error {
-		return Run(ctx, n, Options{Paths: paths, Guard: guard})
+		return Run(ctx, n, Options{Paths: paths, Guard: guard, Serve: serve})
 	}, ros.WithParameterAuthorization(guard.Permit), ros.WithLoggerService())
 }
 
 // Run makes a node the overlay's, until ctx ends.
 func Run(ctx context.Context, n *ros.Node, opt Options) error {
 	b := &bridge{node: n, guard: opt.Guard, turned: make(chan struct{}, 1)}
-	if err := b.open(opt.Paths); err != nil {
+	if err := b.open(opt); err != nil {
 		return err
 	}
 	defer b.client.Close()
@@ -80,9 +82,9 @@ type bridge struct {
 	traffic     *ros.Publisher[hnet_bridge.Traffic]
 }
 
-func (b *bridge) open(paths config.Paths) (err error) {
+func (b *bridge) open(opt Options) (err error) {
 	n := b.node
-	if b.params, err = declareParameters(n, paths); err != nil {
+	if b.params, err = declareParameters(n, opt.Paths); err != nil {
 		return err
 	}
 	allow := b.params.allowRemote.Get()
@@ -91,9 +93,9 @@ func (b *bridge) open(paths config.Paths) (err error) {
 		n.Log().Warn("anyone in the ROS graph may change the whitelist, the names and this node's parameters (allow_remote_management)",
 			"fix", "see that only trusted hosts reach this ROS domain")
 	}
-	paths = config.Paths{Config: b.params.configFile.Get(), State: b.params.stateFolder.Get(), Run: b.params.runFolder.Get()}
+	paths := config.Paths{Config: b.params.configFile.Get(), State: b.params.stateFolder.Get(), Run: b.params.runFolder.Get()}
 	if b.params.embedded.Get() {
-		b.embedded = &Embedded{Paths: paths, Log: n.Log()}
+		b.embedded = &Embedded{Paths: paths, Log: n.Log(), Serve: opt.Serve}
 	}
 	b.client = api.NewClient(paths.Socket())
 	b.follower = &Follower{
