@@ -4,9 +4,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/hnet-robotics/hnet_bridge/overlay/api.version=$(VERSION)
 UNITS   := ./cmd/... ./config/... ./dds/... ./examples/... ./overlay/... ./ros_pkg/...
 RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock \
+           ./dds/watch ./dds/spdp ./overlay/pace ./overlay/lane ./overlay/inet4 ./overlay/multicast \
            ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/... ./ros_pkg/cdr ./ros_pkg/hnet/... ./ros_pkg/rtps/machine ./ros_pkg/ros/...
 
-.PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench ros-bench lint deps clean
+.PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench ros-bench lanes redundant dds-sizes dds-scale watch-cost lint deps clean
 
 all: build
 
@@ -55,6 +56,20 @@ idle: deps
 # What goes by a Base against what goes directly: docs/relay.md.
 relay: deps
 	@$(GO) build -o bin/relay ./test/relay && bin/relay -o docs/relay.md
+
+# An urgent topic beside a saturating stream; a topic on two uplinks of which one dies: docs/lanes.md.
+lanes: deps
+	@$(GO) build -o bin/lanes ./test/lanes && bin/lanes -o docs/lanes.md
+redundant: deps
+	@$(GO) build -o bin/redundant ./test/redundant && bin/redundant -o docs/lanes.md
+
+# Large samples with our profiles and with others: docs/dds-sizes.md. 50 hosts and their discovery: docs/dds-scale.md. What watching costs: docs/traffic.md.
+dds-sizes: deps
+	@$(GO) build -o bin/ddssizes ./test/ddssizes && bin/ddssizes -o docs/dds-sizes.md
+dds-scale: deps
+	@$(GO) build -o bin/ddsscale ./test/ddsscale && bin/ddsscale -o docs/dds-scale.md
+watch-cost: deps
+	@$(GO) build -o bin/watch-cost ./test/watch/cost && bin/watch-cost -o docs/traffic.md
 
 # The ROS side beside Cyclone DDS: docs/ros-performance.md.
 ros-bench: deps

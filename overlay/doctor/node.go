@@ -279,7 +279,7 @@ func (r *report) dds() {
 	default:
 		fix := d.Fix
 		if fix == "" {
-			fix = "write it anew with 'hnet dds show' and restart the programs"
+			fix = "run 'eval "$(hnet dds env)"' where the programs are started, and restart them"
 		}
 		r.add("dds", api.CheckFail, "%s", d.Problem).because(rankDDS, "programs do not use the overlay as they should: "+d.Problem, fix)
 	}
