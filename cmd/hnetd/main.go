@@ -77,10 +77,13 @@ func serve(paths config.Paths) error {
 	}, func(ctx context.Context, n *node.Node) { go watchdog(ctx, log, n) })
 }
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second one ends the process at once, whatever the first waits for.
+// onceMore is how long after the first signal another one means the same wish: a terminal's Ctrl-C reaches the daemon both by itself and from launch.
+const onceMore = 2 * time.Second
+
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. One after [onceMore] ends the process at once, whatever the first waits for.
 func untilSignal() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(onceMore, stop) })
 	return ctx
 }
 

@@ -254,7 +254,7 @@ func TestModes(t *testing.T) {
 		},
 		{
 			"ping works, topics do not", []func(*Findings){relayed, func(f *Findings) { f.DDS = &DDS{Problem: "cyclone.xml does not name robot2"} }}, "dds",
-			"programs do not use the overlay as they should: cyclone.xml does not name robot2", "write it anew with 'hnet dds show' and restart the programs",
+			"programs do not use the overlay as they should: cyclone.xml does not name robot2", "run eval \"$(hnet dds env)\" in the shell that starts the programs, and restart them",
 		},
 		{
 			"through the overlay", []func(*Findings){lost, func(f *Findings) {

@@ -279,7 +279,7 @@ func (r *report) dds() {
 	default:
 		fix := d.Fix
 		if fix == "" {
-			fix = "run 'eval "$(hnet dds env)"' where the programs are started, and restart them"
+			fix = "run eval \"$(hnet dds env)\" in the shell that starts the programs, and restart them"
 		}
 		r.add("dds", api.CheckFail, "%s", d.Problem).because(rankDDS, "programs do not use the overlay as they should: "+d.Problem, fix)
 	}
