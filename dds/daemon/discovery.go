@@ -23,7 +23,7 @@ func newDiscovery() *discovery { return &discovery{leaving: make(chan spdp.Leavi
 
 // options has the node ask the relay.
 func (d *discovery) options(o *node.Options) {
-	o.Admit, o.Leaving = d.guard.Admit, d.leave
+	o.Admit, o.Depart, o.Leaving = d.guard.Admit, d.guard.Depart, d.leave
 }
 
 // leaveWithin bounds the wait for the relay where it does not run.
@@ -60,6 +60,14 @@ func (d *discovery) relay(ctx context.Context, log *slog.Logger, cfg config.Conf
 	})
 	if err != nil && ctx.Err() == nil {
 		log.Warn("DDS programs of other hosts are found by the peers in their profiles alone", "err", err, "fix", "see what the error says, and start hnetd again")
+	}
+	for { // without a relay nobody takes leave
+		select {
+		case <-ctx.Done():
+			return
+		case l := <-d.leaving:
+			close(l.Done)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/health"
 	"github.com/hnet-robotics/hnet_bridge/overlay/node"
+	"github.com/hnet-robotics/hnet_bridge/overlay/statefile"
 )
 
 // What the profiles warn of.
@@ -36,6 +37,7 @@ type profileKeeper struct {
 	node   *node.Node
 	system fs.FS // the root of the file system, to read from
 	lan    func() []string
+	swept  bool // of what a crash left
 }
 
 // keepProfiles writes the profiles when the node runs and whenever they would be others, until ctx ends.
@@ -67,8 +69,7 @@ func (k *profileKeeper) write(ctx context.Context) {
 	files, left := profile.Set(p, dir, cyclone)
 	err = left
 	if len(files) > 0 {
-		err = errors.Join(err, openFolder(k.paths.State, dir))
-		changed, failed := profile.Store(dir, files)
+		changed, failed := k.store(dir, files)
 		err = errors.Join(err, failed)
 		if len(changed) > 0 {
 			k.log.Info("DDS profiles are written; programs read them when they start", "folder", dir, "files", strings.Join(changed, " "))
@@ -80,6 +81,20 @@ func (k *profileKeeper) write(ctx context.Context) {
 	}
 	k.warn(err, health.Warning{Code: profileWarning, Fix: fix})
 	k.warnOfLimits(p.Limits)
+}
+
+// store puts the files where programs read them. A state folder that was taken away is not made anew: the node would go on in it without its identity.
+func (k *profileKeeper) store(dir string, files []profile.File) (changed []string, err error) {
+	if err := openFolder(k.paths.State, dir); err != nil {
+		return nil, err
+	}
+	if !k.swept {
+		if err := statefile.Sweep(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		k.swept = true
+	}
+	return profile.Store(dir, files)
 }
 
 func (k *profileKeeper) warn(err error, w health.Warning) {

@@ -77,7 +77,7 @@ func enter(f *os.File, dir string) error {
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt(fmt.Appendf(nil, "%d %s\n", os.Getpid(), filepath.Base(os.Args[0])), 0)
 	}
-	return sweep(dir)
+	return Sweep(dir)
 }
 
 // holder reads that note: "hnetd (pid 4711)".

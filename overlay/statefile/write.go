@@ -88,8 +88,8 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// sweep removes what a crash left of unfinished writes in dir.
-func sweep(dir string) error {
+// Sweep removes what a crash left of unfinished writes in dir, in which nobody else may be writing. A state folder is swept by [LockDir].
+func Sweep(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err

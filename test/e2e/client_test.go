@@ -140,7 +140,7 @@ func TestStoppedDaemonGoesOn(t *testing.T) {
 func TestOnlyRootMayChange(t *testing.T) {
 	l := lab.New(t)
 	h := l.Host("robot1")
-	r := fleet.Start(t, h, "")
+	r := fleet.Start(t, h, "dds: {dir: /var/cache/hnet-dds}\n") // profiles follow the whitelist a moment later
 	r.Hnet("whitelist", "add", "fc94::1", "--hostname", "robot2")
 	before := snapshot(t, h.Path(stateDir))
 	for _, command := range []string{

@@ -60,6 +60,10 @@ func TestDDSAcrossTheOverlay(t *testing.T) {
 	// PathMTU makes frames cross one by one, so that the capture sees datagrams as a cable would carry them.
 	_, a, b := twoRobots(t, lab.Link{PathMTU: 1500}, lab.Dual)
 	capture := a.Capture(t, "lan0")
+	for _, r := range []*fleet.Robot{a, b} {
+		r.Configure("dds: {mode: overlay}\n")
+		r.Restart()
+	}
 	fleet.Trust(a, b)
 	writeProfiles(a, b)
 	vendors := map[string]string{"cyclone": p.Cyclone, "fastdds": p.FastDDS}

@@ -130,7 +130,8 @@ func TestStartWithoutRights(t *testing.T) {
 	t.Run("to the network", func(t *testing.T) {
 		h.Run(t, "install", "-d", "-o", "65534", "/run/mine", "/run/mine/state", "/run/mine/run")
 		out, code := finish(t, h, command[0], append(command[1:], "--state", "/run/mine/state", "--run", "/run/mine/run")...)
-		checkRefusal(t, out, code, []string{"/dev/net/tun", "run as root", "NET_ADMIN"})
+		// Whether opening /dev/net/tun fails or making hnet0 with it depends on the device's mode, which udev sets.
+		checkRefusal(t, out, code, []string{"run as root", "NET_ADMIN"})
 	})
 }
 
