@@ -19,7 +19,7 @@ build:
 test: deps
 	$(MAKE) lint
 	HNET_LAB=$(if $(CI),required,) $(GO) test -p 2 $(UNITS)
-	HNET_LAB=$(if $(CI),required,) $(GO) test -p 1 ./test/...
+	HNET_LAB=$(if $(CI),required,) $(GO) test -p 2 ./test/...
 	$(MAKE) race
 
 # What needs neither rights nor packages.

@@ -62,7 +62,7 @@ func connect(a, b *fleet.Robot) {
 // ping sends ICMP echoes of a size and wants all back.
 func ping(t *testing.T, from *fleet.Robot, to netip.Addr, size int) {
 	t.Helper()
-	out := from.Run(t, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "2", "-s", fmt.Sprint(size), to.String())
+	out := from.Run(t, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "10", "-s", fmt.Sprint(size), to.String())
 	if !strings.Contains(out, " 0% packet loss") {
 		t.Errorf("ping from %s to %v with %d B:\n%s", from.Name(), to, size, out)
 	}
