@@ -49,7 +49,7 @@ type Treatment struct {
 
 // MostBytes is how many bytes all peers together may have waiting. It bounds the memory of a host with many peers on slow paths; one peer alone has
 // less (see the bounds in queues.go).
-const MostBytes = 16 << 20
+const MostBytes = 24 << 20
 
 // Budget counts the bytes that all peers together hold. The zero Budget is empty. It is safe for concurrent use.
 type Budget struct{ used atomic.Int64 }

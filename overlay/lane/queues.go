@@ -7,14 +7,16 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
 )
 
-// Bounds of one peer, in bytes with keeping. What waits for a session or a path is little: the first packets, not throughput. On a limited path the bulk
-// lane holds a sample of 1 MB and what follows meanwhile, and CoDel keeps what heeds it far below these.
+// Bounds of one peer, in bytes with keeping. What waits for a session or a path is little: the first packets, not throughput. On a limited path the lanes
+// hold what laneTime carries, and at least a sample of 1 MB and what follows meanwhile; CoDel keeps what heeds it far below these.
 const (
 	idleBytes   = 256 << 10
 	idlePackets = 128
 	urgentBytes = 256 << 10
 	normalBytes = 1 << 20
 	bulkBytes   = 2 << 20
+	mostBytes   = 8 << 20
+	laneTime    = time.Second
 	// MaxAge is how long anything waits: a robot has no use for stale samples, and TCP sends again.
 	MaxAge = 5 * time.Second
 )
@@ -25,7 +27,7 @@ const (
 	pieceLeast = 1600
 	// A burst of a flow that heeds no loss is admitted while less than freshTime's worth of the flow waits.
 	freshTime  = 200 * time.Millisecond
-	freshLeast = 32 << 10
+	freshLeast = 128 << 10
 	// urgentShare is the part of the rate up to which the urgent lane goes first, urgentCredit what it may have saved up.
 	urgentShare  = 0.5
 	urgentCredit = 100 * time.Millisecond
@@ -162,7 +164,7 @@ func (s *state) push(now time.Time, lane int, h header, virtio, packet []byte, r
 	cost := len(virtio) + len(packet) + keeping
 	most, packets := idleBytes, idlePackets
 	if s.limited {
-		most, packets = [lanes]int{urgentBytes, normalBytes, bulkBytes}[lane], math.MaxInt
+		most, packets = s.most(lane), math.MaxInt
 	}
 	f.responsive = h.responsive
 	if s.limited && !h.responsive && lane != urgent {
@@ -198,6 +200,15 @@ func (s *state) push(now time.Time, lane int, h header, virtio, packet []byte, r
 		l.active = append(l.active, f)
 	}
 	return dropped
+}
+
+// most is how many bytes a lane of a limited path may hold.
+func (s *state) most(lane int) int {
+	least := [lanes]int{urgentBytes, normalBytes, bulkBytes}[lane]
+	if lane == urgent {
+		return least
+	}
+	return min(max(least, int(s.rate*laneTime.Seconds())), mostBytes)
 }
 
 func (s *state) copy(virtio, packet []byte) []byte {

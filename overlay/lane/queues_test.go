@@ -101,7 +101,7 @@ func TestExpire(t *testing.T) {
 
 func TestBudget(t *testing.T) {
 	var b Budget
-	peers := make([]Queues, 200)
+	peers := make([]Queues, 300)
 	full := 0
 	for i := range peers {
 		peers[i].Limit(start, 2.5e6, true)
@@ -307,7 +307,7 @@ func FuzzQueues(f *testing.F) {
 					pushed -= arg % 40 // whole
 				}
 			}
-			if b.Used() != int64(q.Bytes()) || q.Bytes() > urgentBytes+normalBytes+bulkBytes+lanes*(64<<10) || q.Bytes() < 0 {
+			if b.Used() != int64(q.Bytes()) || q.Bytes() > urgentBytes+2*mostBytes+lanes*(64<<10) || q.Bytes() < 0 {
 				t.Fatalf("%d bytes counted, %d wait", b.Used(), q.Bytes())
 			}
 			if q.Empty() != (q.Bytes() == 0) || q.Empty() != q.Next().IsZero() {

@@ -14,6 +14,11 @@ const (
 	// A path on which the delay jumps from sample to sample gets that much more, twice the mean jump: a queue grows and shrinks smoothly.
 	jitterShare = 16
 	jitterMost  = 200 * time.Millisecond
+	// With more than jitterWild nothing can be said: the hosts lack processor time. Limits then
+	// double each wildDoubles.
+	jitterWild  = 25 * time.Millisecond
+	jitterFirst = 12 * time.Millisecond // for a first limit
+	wildDoubles = 200 * time.Millisecond
 	runFirst    = 250 * time.Millisecond
 	runSudden   = 100 * time.Millisecond
 	runLeast    = 40 * time.Millisecond
@@ -28,10 +33,12 @@ const (
 
 // What a limit does.
 const (
-	cut      = 0.93        // of what was delivered while the queue stood: the next limit
-	suddenly = 0.7         // of the limit: a capacity below it needs a longer run
-	drain    = 0.5         // of the limit is sent until the queue is gone
-	drainMax = time.Second // then it is looked whether that helps
+	cut      = 0.93 // of what was delivered while the queue stood: the next limit
+	suddenly = 0.7  // of the limit: a capacity below it needs a longer run
+	drain    = 0.5  // of the limit is sent until the queue is gone
+	// It is looked whether that helps after drainFirst where there was no limit, after drainMost in any case.
+	drainFirst = time.Second
+	drainMost  = 2 * time.Second
 	// growth is how much a limit of 2.5 MB/s grows per second while no queue is seen, others by the square root: smaller ones grow relatively faster, so
 	// that several paths at one bottleneck converge.
 	growth     = 0.13
@@ -63,6 +70,8 @@ const (
 const (
 	burstIdle = 3 * time.Millisecond
 	burstLate = 8 * time.Millisecond
+	// aheadMost bounds what is paid back of a burst that went out before it was counted.
+	aheadMost = 250 * time.Millisecond
 )
 
 // Controller finds how much one path carries without a standing queue. It belongs to one goroutine or lock.
@@ -75,6 +84,7 @@ type Controller struct {
 	limit   float64       // bytes per second, 0 = none
 	next    time.Duration // when the limit lets the next datagram go
 	refused time.Duration // when Allow last said no
+	waits   time.Duration // since when it does so again and again
 	waiting bool          // it said no since the last Sent
 	used    time.Duration // when the limit was last reached or forgotten a little
 
@@ -91,15 +101,16 @@ type Controller struct {
 	calm              time.Duration // since when no queue is seen
 	empty             time.Duration // when the queue was last seen gone
 
-	last     Report
-	older    int // reports in a row that are older than last
-	queue    time.Duration
-	left     residue
-	jitter   time.Duration // mean difference of a sample's queue from that of the one before
-	delivery meter
-	loss     loss
-	sampled  time.Duration // when the datagram of the last sample was sent
-	heard    time.Duration // of the last Report
+	last         Report
+	older        int // reports in a row that are older than last
+	queue        time.Duration
+	left         residue
+	jitter       time.Duration // mean difference of a sample's queue from that of the one before
+	delivery     meter
+	loss         loss
+	sampled      time.Duration // when the datagram of the last sample was sent
+	sampledBytes uint64        // that had been sent then
+	heard        time.Duration // of the last Report
 
 	undo                   float64       // the limit before the first of the present cuts, 0 = none
 	noise                  time.Duration // delay that no cut helps against
@@ -164,7 +175,7 @@ func (c *Controller) Sent(now time.Time, counter uint64, bytes int) {
 	if c.waiting {
 		slack, c.waiting = burstLate, false
 	}
-	c.next = max(c.next, t-slack) + seconds(float64(bytes)/c.rate(t))
+	c.next = min(max(c.next, t-slack)+seconds(float64(bytes)/c.rate(t)), t+aheadMost)
 }
 
 // rate is what is sent at t, in bytes per second.
@@ -192,7 +203,10 @@ func (c *Controller) Allow(now time.Time, bytes int) (until time.Time, ok bool) 
 
 // unheard lets a limit grow while something waits and no Report comes, which may be the limit's own fault.
 func (c *Controller) unheard(t time.Duration) {
-	from := c.heard + silence + 2*c.rtt.value
+	if t-c.refused > pause {
+		c.waits = t
+	}
+	from := max(c.heard, c.waits) + silence + 2*c.rtt.value
 	if t <= from {
 		return
 	}
@@ -282,15 +296,16 @@ func (c *Controller) Report(now time.Time, r Report) {
 	c.owd.add(t, r.At-sent)
 	// Clocks that drift apart, and a queue on the way back, each deceive one of the two.
 	before, idle := c.queue, c.log.gap(c.sampled, sent)
-	c.sampled = sent
 	c.queue = max(min(rtt-c.rtt.value, r.At-sent-c.owd.value), 0)
+	jump := c.jump(before, sent-c.sampled, bytes-c.sampledBytes)
+	c.sampled, c.sampledBytes = sent, bytes
 	if sent < c.hold {
-		if t < c.drainUntil && sent >= c.drainFrom {
+		if sent >= c.drainFrom {
 			c.draining(t, r)
 		}
 		return
 	}
-	c.jitter += (min((c.queue-before).Abs(), jitterMost) - c.jitter) / jitterShare
+	c.jitter += (jump - c.jitter) / jitterShare
 	if idle > max(before, c.queue)+idleMore {
 		c.run = run{} // whatever there was has drained meanwhile: bursts are no standing queue
 	}
@@ -312,6 +327,16 @@ func (c *Controller) fresh(r Report) bool {
 	return true
 }
 
+// jump is how much the queue of two samples differs beyond what was sent between them explains: within a burst that left at once it grows.
+func (c *Controller) jump(before, span time.Duration, bytes uint64) time.Duration {
+	jump := (c.queue - before).Abs()
+	if c.delivery.most > 0 && span >= 0 && bytes < 1<<30 {
+		expected := max(seconds(float64(bytes)/c.delivery.most)-span, -before)
+		jump = min(jump, (c.queue - before - expected).Abs())
+	}
+	return min(jump, jitterMost)
+}
+
 // standing is the queueing from which on it is congestion; below calm, none is seen.
 func (c *Controller) standing() (standing, calm time.Duration) {
 	least := queueMost
@@ -327,6 +352,10 @@ func (c *Controller) standing() (standing, calm time.Duration) {
 func (c *Controller) judge(t time.Duration, r Report) {
 	c.left.add(t, c.queue)
 	c.quieten(t)
+	if c.jitter > jitterWild || c.limit == 0 && c.jitter > jitterFirst {
+		c.wild(t)
+		return
+	}
 	if c.tried(t) {
 		return
 	}
@@ -342,7 +371,11 @@ func (c *Controller) judge(t time.Duration, r Report) {
 		c.steady(t, calm)
 		return
 	}
-	c.calm, c.grown = t, t
+	if c.grows(t) {
+		c.steady(t, calm)
+	} else {
+		c.calm, c.grown = t, t
+	}
 	if c.run.samples == 0 {
 		c.run = run{samples: 1, sum: c.queue, from: r.At, bytes: r.Bytes}
 		return
@@ -369,6 +402,16 @@ func (c *Controller) judge(t time.Duration, r Report) {
 	c.congested(t, capacity, mean)
 }
 
+// wild draws no conclusion from samples that contradict each other, but lets a limit go that may come of such.
+func (c *Controller) wild(t time.Duration) {
+	c.run, c.trial.on, c.drainUntil = run{}, false, t
+	if step := min(t-c.grown, stepMost); c.limit != 0 && step > 0 {
+		c.limit *= math.Exp2(float64(step) / float64(wildDoubles))
+		c.lift()
+	}
+	c.grown, c.calm = t, t
+}
+
 // congested limits the path to what it delivered while a queue stood, unless that did not help lately.
 func (c *Controller) congested(t time.Duration, capacity float64, mean time.Duration) {
 	if t < c.blocked && mean < blockOver*c.failedAt+blockMore {
@@ -384,16 +427,17 @@ func (c *Controller) congested(t time.Duration, capacity float64, mean time.Dura
 func (c *Controller) cut(t time.Duration, capacity float64, mean time.Duration) {
 	c.cuts++
 	c.trial = trial{on: true, queue: mean}
+	capacity = max(capacity, slowest/2)
 	limit := capacity * cut
 	if c.limit > 0 {
-		limit = min(limit, c.limit*cut)
+		limit = min(limit, c.limit)
 	} else {
 		c.next, c.used = t, t
 	}
 	if c.ceiling > 0 {
 		c.unsteady += (math.Abs(math.Log(capacity/c.ceiling)) - c.unsteady) / unsteadyShare
 	}
-	c.limit, c.ceiling = max(limit, slowest), max(capacity, 1)
+	c.limit, c.ceiling = max(limit, slowest), capacity
 	c.empties(t, capacity)
 }
 
@@ -407,13 +451,20 @@ func (c *Controller) empties(t time.Duration, capacity float64) {
 	excess = max(excess, c.queue)
 	c.drainRate = max(min(c.limit, capacity)*drain, slowest/2)
 	if part := 1 - c.drainRate/capacity; part > 0.05 {
-		span := min(time.Duration(float64(excess)/part), drainMax)
+		most := drainMost
+		if c.undo == 0 {
+			most = drainFirst
+		}
+		span := min(time.Duration(float64(excess)/part), most)
 		c.drainFrom, c.drainUntil = t, t+span
-		c.trial.goes, c.trial.rate = min(time.Duration(float64(span)*part), c.trial.queue), c.drainRate
+		c.trial.goes, c.trial.rate = time.Duration(float64(span)*part), c.drainRate
 	}
 	c.hold, c.empty, c.grown, c.calm = max(c.drainUntil, t), t, max(c.drainUntil, t), t
 	c.left.until, c.left.least = c.hold+c.rtt.value+residueWithin, residueMost
 }
+
+// grows reports whether cuts did not help so often that the limit grows whatever is seen.
+func (c *Controller) grows(t time.Duration) bool { return t < c.blocked && c.block >= blockGrows }
 
 // steady probes for more while what is sent is held back and no queue is seen.
 func (c *Controller) steady(t, calm time.Duration) {
@@ -421,7 +472,7 @@ func (c *Controller) steady(t, calm time.Duration) {
 		return
 	}
 	held := c.refused > 0 && t-c.refused < max(c.rtt.value, 100*time.Millisecond)
-	if c.queue > calm || !held {
+	if c.queue > calm && !c.grows(t) || !held {
 		c.grown, c.calm = t, t
 		if held && t-c.empty > emptyEvery && c.noise == 0 {
 			c.undo, c.trial = c.limit, trial{on: true, queue: c.queue}

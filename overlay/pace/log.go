@@ -152,6 +152,7 @@ type meter struct {
 	from  Report
 	known bool
 	rate  float64 // bytes per second
+	most  float64 // the same, but it falls slowly
 }
 
 func (m *meter) add(r Report) {
@@ -161,6 +162,7 @@ func (m *meter) add(r Report) {
 	}
 	if span := r.At - m.from.At; span >= 100*time.Millisecond {
 		m.rate = float64(r.Bytes-m.from.Bytes) / span.Seconds()
+		m.most = max(m.rate, m.most*0.98)
 		m.from = r
 	}
 }

@@ -3,9 +3,11 @@ package pace
 import "time"
 
 // Loss alone is congestion only at a policer or where the buffer is tiny: more than lossMost of what is sent beyond what is usual on the path, while more
-// is sent than before.
+// is sent than before. A first limit takes lossFirst, lossRow windows in a row: radios lose much for a moment, and hosts that lack processor time do.
 const (
 	lossMost   = 0.05
+	lossFirst  = 0.2
+	lossRow    = 3
 	lossUsual  = 1.5
 	lossWindow = 250 * time.Millisecond
 	lossBytes  = 64 << 10
@@ -60,6 +62,9 @@ func (c *Controller) lost(t time.Duration, bytes uint64, r Report) {
 		return
 	}
 	most := lossMost + lossUsual*l.usual
+	if c.limit == 0 {
+		most += lossFirst - lossMost
+	}
 	if share <= most {
 		l.row = 0
 		l.good = max(rate, l.good*0.95)
@@ -68,7 +73,7 @@ func (c *Controller) lost(t time.Duration, bytes uint64, r Report) {
 		}
 		return
 	}
-	if l.row++; l.row < 2 && c.limit == 0 || rate >= fast || float64(sent)/span.Seconds() < lossGrowth*l.good && c.limit == 0 {
+	if l.row++; l.row < lossRow && c.limit == 0 || rate >= fast || float64(sent)/span.Seconds() < lossGrowth*l.good && c.limit == 0 {
 		return
 	}
 	l.row, l.trial, l.undo = 0, share, c.limit

@@ -7,14 +7,20 @@ import "time"
 // until it has gone.
 const (
 	// A trial is judged by the mean of the samples in trialFor, and in a round trip, after the queue should be gone: half of what was to go must have gone.
+	// Where there was no limit before, it must have gone from all of them.
 	trialFor     = 200 * time.Millisecond
+	trialFirst   = 300 * time.Millisecond
 	trialSamples = 5
+	trialCalm    = 2 // samples without a queue are enough where there was a limit: single ones are late on any host
 	// fallen is the part of what is sent that arrives at least where the capacity did not fall meanwhile; after fallenCuts it counts as noise even so.
 	fallen     = 0.85
 	fallenCuts = 3
-	// No cut is made for blockFirst after one that did not help, twice as long after the next, up to blockMost, unless the queue is blockOver
-	// times what it was then, and blockMore.
-	blockFirst = 10 * time.Second
+	// No cut is made for blockFirst after one that did not help (blockFree where there was no limit before), twice as long after the next, up to blockMost, unless
+	// the queue is blockOver times what it was then, and blockMore. One that helped takes it to a quarter.
+	blockFree  = 4 * time.Second
+	blockFirst = time.Second
+	// blockGrows is from which block on the limit grows meanwhile, whatever is seen.
+	blockGrows = 4 * time.Second
 	blockMost  = 160 * time.Second
 	blockOver  = 2
 	blockMore  = 20 * time.Millisecond
@@ -32,12 +38,13 @@ const (
 // trial is a cut of which it is not known yet whether it helped.
 type trial struct {
 	on     bool
-	queue  time.Duration // mean when it was made
+	queue  time.Duration // the largest that was seen, or the mean when it was made
 	goes   time.Duration // what of that was to go
 	sum    time.Duration // of the samples of what was sent after that
 	count  int
 	least  time.Duration
 	most   time.Duration
+	calm   int           // of the samples, those without a queue
 	from   time.Duration // when the first of them came
 	at     time.Duration // by the receiver's clock, when the trial began
 	bytes  uint64
@@ -53,7 +60,8 @@ func (c *Controller) draining(t time.Duration, r Report) {
 	} else if span := r.At - x.at; span >= runSudden {
 		x.fallen = float64(r.Bytes-x.bytes) / span.Seconds()
 	}
-	if _, calm := c.standing(); c.queue < calm/2 {
+	x.queue = max(x.queue, c.queue)
+	if _, calm := c.standing(); t < c.drainUntil && c.queue < calm/2 {
 		c.drainUntil, c.hold = t, t
 	}
 }
@@ -70,15 +78,26 @@ func (c *Controller) tried(t time.Duration) bool {
 	x.count++
 	x.sum += c.queue
 	x.least, x.most = min(x.least, c.queue), max(x.most, c.queue)
-	if t-x.from < max(trialFor, min(c.rtt.value, time.Second)) || x.count < trialSamples {
+	standing, calm := c.standing()
+	if c.queue <= calm {
+		x.calm++
+	}
+	span := trialFor
+	if c.undo == 0 {
+		span = trialFirst
+	}
+	if t-x.from < max(span, min(c.rtt.value, time.Second)) || x.count < trialSamples {
 		return true
 	}
 	x.on = false
 	mean := x.sum / time.Duration(x.count)
-	_, calm := c.standing()
+	typical := mean
+	if c.undo == 0 {
+		typical, calm = x.most, standing
+	}
 	switch {
-	case mean <= max(calm, x.queue-x.goes/2):
-		c.cuts, c.undo, c.block = 0, c.limit, c.block/2
+	case typical <= max(calm, x.queue-min(x.goes, x.queue)/2), c.undo != 0 && x.calm >= trialCalm:
+		c.cuts, c.undo, c.block = 0, c.limit, c.block/4
 	case x.fallen > 0 && x.fallen < fallen*x.rate && c.cuts <= fallenCuts:
 		// Less arrived than was sent even so: there is less capacity than the cut was made for.
 		c.cut(t, x.fallen, mean)
@@ -97,7 +116,11 @@ func (c *Controller) failed(t, mean, least time.Duration) {
 	c.noise = max(c.noise, least)
 	c.noiseLeast, c.noiseSince = never, t
 	c.failedAt = mean
-	c.block = min(max(2*c.block, blockFirst), blockMost)
+	first := blockFirst
+	if c.limit == 0 {
+		first = blockFree
+	}
+	c.block = min(max(2*c.block, first), blockMost)
 	c.blocked = t + c.block
 }
 

@@ -16,7 +16,8 @@ func (m *measurement) report(w io.Writer) {
 Made by `+"`make lanes`"+`: two robots whose link carries %d Mbit/s each way with a round trip of %v, and holds 256 kB or 1 MB before it drops.
 One sends the other 50 samples a second of 48 bytes on the topic /cmd_vel (reliable, by RTPS, in the lane that hnetd gives it by itself) and 50 datagrams
 a second marked EF. Beside them something fills the link: a TCP stream; images of 1 MB, ten a second, as datagrams marked CS1 that nobody sends again;
-images of 1 MB, three a second, as reliable samples of hnet's RTPS, Cyclone DDS and Fast DDS, the last five kept. Times are one way, in milliseconds, over %v each, after %v of the load alone; both daemons, the link and all programs share one machine, so part of the maxima is its scheduler's.
+images of 1 MB, three a second, as reliable samples of hnet's RTPS, Cyclone DDS and Fast DDS, the last five kept. Times are one way, in milliseconds, over %v each, after %v of the load alone; both daemons, the
+link and all programs share one machine, so part of the maxima is its scheduler's; a row in which it could not even send in time is taken again.
 The aim is a 99th percentile within %v of the idle link's.
 
 `, rateMbit, 2*delay, m.span, m.settle, target)
