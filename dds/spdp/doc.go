@@ -57,5 +57,5 @@
 // A whitelisted peer may be compromised. Its participants have locators at its own overlay address only and prefixes
 // that are nobody else's, are bounded in number, size and rate of change, and end only by its own word. Nothing is sent
 // to any address but local discovery ports and whitelisted daemons. What it sends to participants past the relay is looked
-// at by [Guard].
+// at by [Guard]: nobody speaks for another's participants, and no locator in it leads anywhere but to the peer.
 package spdp

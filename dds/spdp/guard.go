@@ -3,7 +3,7 @@ package spdp
 import (
 	"encoding/binary"
 	"net/netip"
-	"sync"
+	"slices"
 	"sync/atomic"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
@@ -13,34 +13,73 @@ import (
 // participant without the relay, and DDS believes every message's own word on whom it is of: a peer could say in the
 // name of two neighbours on this host that they have ended, and they would part. The relay knows whose every prefix is.
 //
-// The zero Guard lets everything pass. Its methods may be called by several goroutines at once.
+// DDS also believes every word on where endpoints are, and sends their data there. So locators in what participants tell
+// each other are masked unless they are the sender's on the overlay, both here and where they come from: addresses of its
+// LAN do not leave a host, and no peer can have data sent past the overlay or to anybody else.
+//
+// The zero Guard lets everything pass as it is. Its methods may be called by several goroutines at once.
 type Guard struct {
 	owners atomic.Pointer[map[wire.GuidPrefix]netip.Addr]
+	places atomic.Pointer[places]
+
+	fragments fragments
+
 	barred atomic.Uint64
+	masked atomic.Uint64
 	last   atomic.Pointer[netip.Addr] // whose was barred last
 }
 
-// Barred counts the packets that were turned away.
+// places are the addresses of this host and of all peers on the overlay. They are not changed any more.
+type places struct {
+	own   place
+	peers map[netip.Addr]netip.Addr // IPv4 by overlay addresses, of those that have one
+}
+
+// Barred counts the packets that were turned away, but those that only came too early.
 func (g *Guard) Barred() uint64 { return g.barred.Load() }
+
+// Masked counts the locators of peers that were taken out.
+func (g *Guard) Masked() uint64 { return g.masked.Load() }
+
+// settle tells where this host is, and its peers.
+func (g *Guard) settle(own place, peers []Peer) {
+	p := &places{own: own, peers: make(map[netip.Addr]netip.Addr, len(peers))}
+	for _, peer := range peers {
+		if peer.IPv4.Is4() {
+			p.peers[peer.Address] = peer.IPv4
+		}
+	}
+	g.places.Store(p)
+	g.fragments.forget(func(a netip.Addr) bool {
+		return slices.ContainsFunc(peers, func(p Peer) bool { return p.Address == a })
+	})
+}
 
 // set replaces the table, which is not changed any more: to each prefix the overlay address of its host.
 func (g *Guard) set(owners map[wire.GuidPrefix]netip.Addr) { g.owners.Store(&owners) }
 
 // Admit says whether an IP packet of the peer may go on to hnet0. It is false for RTPS messages under a prefix that is of
 // this host or of another peer, and for discovery data about such a one. What is not RTPS passes, and what is of prefixes
-// that nobody is known to have; of a datagram in fragments the first alone is looked at.
+// that nobody is known to have; of a datagram in fragments the first alone is looked at. In discovery data that passes,
+// locators that are not the peer's are masked in place, see [check.list].
 func (g *Guard) Admit(peer netip.Addr, packet []byte) bool {
 	message, cut, ok := rtpsIn(packet)
 	if !ok {
 		return true
 	}
+	c := check{guard: g, peer: peer, cut: cut, packet: packet, places: g.places.Load()}
 	owners := g.owners.Load()
-	if owners == nil {
+	if owners == nil && c.places == nil {
 		return true
 	}
-	c := check{owners: *owners, peer: peer, cut: cut}
+	if owners != nil {
+		c.owners = *owners
+	}
 	if c.message(message) {
 		return true
+	}
+	if c.early {
+		return false
 	}
 	g.barred.Add(1)
 	if last := g.last.Load(); last == nil || *last != peer {
@@ -48,6 +87,21 @@ func (g *Guard) Admit(peer netip.Addr, packet []byte) bool {
 		g.last.Store(&who)
 	}
 	return false
+}
+
+// Depart masks in place, in discovery data that this host sends to a peer, the locators that are not its own on the overlay.
+// Checksums must be complete before, and stay so. What cannot be read goes as it is.
+func (g *Guard) Depart(peer netip.Addr, packet []byte) {
+	places := g.places.Load()
+	if places == nil {
+		return
+	}
+	message, cut, ok := rtpsIn(packet)
+	if !ok || len(message) == 0 {
+		return
+	}
+	c := check{guard: g, peer: peer, out: true, cut: cut, packet: packet, places: places}
+	c.message(message)
 }
 
 const (
@@ -124,9 +178,31 @@ func rtpsIn(b []byte) (message []byte, cut, ok bool) {
 
 // check is the look at one message.
 type check struct {
+	guard  *Guard
 	owners map[wire.GuidPrefix]netip.Addr
+	places *places // nil: nothing is masked
 	peer   netip.Addr
+	out    bool // to the peer
 	cut    bool // the message goes on in fragments not seen
+	packet []byte
+
+	// Of discovery data alone.
+	mask   bool
+	at     place  // whose locators stay
+	udp    []byte // the datagram, or what is there of it
+	masked uint64
+	early  bool // a fragment has come before one that it depends on: nobody's fault
+}
+
+// settle finds out what is to be masked in a message, with which the packet ends.
+func (c *check) settle(message []byte) {
+	if c.places == nil {
+		return
+	}
+	c.mask, c.udp = true, c.packet[len(c.packet)-len(message)-udpHeader:]
+	if c.at = c.places.own; !c.out {
+		c.at = place{six: c.peer, four: c.places.peers[c.peer]}
+	}
 }
 
 // own says that a prefix is not somebody else's.
@@ -142,7 +218,7 @@ const (
 )
 
 // message says whether all of a message is the peer's to say. User data costs a look at the prefix and the submessages'
-// headers; only discovery data is read.
+// headers; only discovery data and wishes where answers are to go are read.
 func (c *check) message(b []byte) bool {
 	if len(b) < wire.HeaderLen || !c.own(wire.GuidPrefix(b[8:20])) {
 		return false
@@ -169,101 +245,11 @@ func (c *check) message(b []byte) bool {
 			if len(body) < dataWriter+4 {
 				return false
 			}
-			switch wire.EntityID(binary.BigEndian.Uint32(body[dataWriter:])) {
-			case wire.EntitySPDPWriter, wire.EntitySEDPPublicationsWriter, wire.EntitySEDPSubscriptionsWriter, wire.EntitySEDPTopicsWriter,
-				wire.EntityParticipantMessageWriter:
+			if w := writerOf(body); discovers(w) || w == wire.EntityParticipantMessageWriter {
 				return c.discovery(b)
 			}
-		}
-	}
-	return true
-}
-
-var readers = sync.Pool{New: func() any { return new(wire.MessageReader) }}
-
-// discovery reads a message with discovery data. What cannot be read, nobody else shall read in another way.
-func (c *check) discovery(b []byte) bool {
-	r := readers.Get().(*wire.MessageReader)
-	defer readers.Put(r)
-	if r.Reset(b) != nil {
-		return false
-	}
-	for s, ok := r.Next(); ok; s, ok = r.Next() {
-		if !c.own(r.Source().Prefix) {
-			return false
-		}
-		switch d := s.(type) {
-		case *wire.Data:
-			if !c.sample(d.Writer, d.InlineQoS, d.Payload) {
-				return false
-			}
-		case *wire.DataFrag:
-			if d.FirstFragment == 1 && !c.beginning(d) {
-				return false
-			}
-		}
-	}
-	return c.cut || r.Err() == nil
-}
-
-// sample says whether a sample of a discovery writer is about participants and endpoints of the peer's.
-func (c *check) sample(writer wire.EntityID, qos wire.ParameterList, payload []byte) bool {
-	switch writer {
-	case wire.EntityParticipantMessageWriter: // a prefix and what it asserts (9.6.3.1)
-		return len(payload) < 4+prefixLen || c.own(wire.GuidPrefix(payload[4:4+prefixLen]))
-	case wire.EntitySPDPWriter, wire.EntitySEDPPublicationsWriter, wire.EntitySEDPSubscriptionsWriter, wire.EntitySEDPTopicsWriter:
-	default:
-		return true
-	}
-	if !c.list(qos) {
-		return false
-	}
-	if len(payload) == 0 {
-		return true
-	}
-	list, err := wire.ParseParameterPayload(payload)
-	if err != nil { // a bare key perhaps
-		return len(payload) >= 4+prefixLen && c.own(wire.GuidPrefix(payload[4:4+prefixLen]))
-	}
-	return c.list(list)
-}
-
-// beginning looks at the first fragment of a sample, as far as it goes.
-func (c *check) beginning(d *wire.DataFrag) bool {
-	switch d.Writer {
-	case wire.EntitySPDPWriter, wire.EntitySEDPPublicationsWriter, wire.EntitySEDPSubscriptionsWriter, wire.EntitySEDPTopicsWriter:
-	default:
-		return true
-	}
-	if !c.list(d.InlineQoS) {
-		return false
-	}
-	list, err := wire.ParseParameterPayload(d.Payload)
-	return err == nil && c.parameters(list)
-}
-
-// list says whether all that a parameter list names is the peer's.
-func (c *check) list(l wire.ParameterList) bool {
-	if l.Empty() {
-		return true
-	}
-	cursor := l.Parameters()
-	return c.all(&cursor) && cursor.Err() == nil
-}
-
-// parameters is list for one that may be cut off.
-func (c *check) parameters(l wire.ParameterList) bool {
-	cursor := l.Parameters()
-	return c.all(&cursor)
-}
-
-func (c *check) all(cursor *wire.ParameterCursor) bool {
-	for p, ok := cursor.Next(); ok; p, ok = cursor.Next() {
-		switch p.ID &^ wire.PIDMustUnderstand {
-		case wire.PIDParticipantGUID, wire.PIDEndpointGUID, wire.PIDKeyHash:
-			if len(p.Value) < prefixLen || !c.own(wire.GuidPrefix(p.Value[:prefixLen])) {
-				return false
-			}
+		case wire.IDInfoReply, wire.IDInfoReplyIP4:
+			return c.discovery(b)
 		}
 	}
 	return true

@@ -232,6 +232,7 @@ func BenchmarkGuard(b *testing.B) {
 		owners[enemyPrefix(i)] = guardPeer
 	}
 	g.set(owners)
+	g.settle(place{guardOwn, fourOf(1)}, []Peer{{Address: guardPeer, IPv4: fourOf(2)}})
 	for name, packet := range map[string][]byte{
 		"user": six(guardMessage(enemyPrefix(5), userData)), "discovery": six(guardMessage(enemyPrefix(5), alive(enemyPrefix(5)))), "other": six(make([]byte, 1000)),
 	} {
@@ -239,6 +240,11 @@ func BenchmarkGuard(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				g.Admit(guardPeer, packet)
+			}
+		})
+		b.Run(name+" out", func(b *testing.B) {
+			for b.Loop() {
+				g.Depart(guardPeer, packet)
 			}
 		})
 	}

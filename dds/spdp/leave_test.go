@@ -2,6 +2,7 @@ package spdp
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -65,4 +66,24 @@ func TestStay(t *testing.T) {
 	if a.m.Leave(w.now, overlayAddr(77)); !a.m.Left(overlayAddr(77)) {
 		t.Error("a stranger does not leave")
 	}
+}
+
+// TestLeaveWithoutPort: a peer need not wait for a relay that waits for its port.
+func TestLeaveWithoutPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leaving, changed, asked := make(chan Leaving), make(chan struct{}), 0
+		r := &runner{Config: Config{Leaving: leaving, Changed: changed, Guard: &Guard{}, Peers: func() []Peer { asked++; return nil }}}
+		began, done := time.Now(), make(chan struct{})
+		go func() {
+			leaving <- Leaving{Peer: overlayAddr(2), Done: done}
+			<-done
+			if took := time.Since(began); took > 0 {
+				t.Errorf("it takes %v", took)
+			}
+			changed <- struct{}{}
+		}()
+		if !r.idle(t.Context(), bindAgain) || time.Since(began) != bindAgain || asked != 2 || r.Guard.places.Load() == nil {
+			t.Errorf("it ends after %v, asked for peers %d times", time.Since(began), asked)
+		}
+	})
 }

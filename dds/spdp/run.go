@@ -101,6 +101,7 @@ func Run(ctx context.Context, c Config) error {
 	r.machine = New(time.Now(), Options{
 		Address: c.Address, Run: binary.BigEndian.Uint32(random[:]) | 1, Probe: probe, Release: c.Release, Detect: r.detector(), Mixed: c.Mixed,
 	})
+	r.whereabouts()
 	var err error
 	if r.local, err = r.bind(ctx, LocalPort); err != nil || r.local == nil {
 		return err
@@ -204,10 +205,23 @@ func (r *runner) tellBarred() {
 
 // askPeers asks for all that may have changed.
 func (r *runner) askPeers(ctx context.Context) {
+	four, peers := r.whereabouts()
 	if r.IPv4 != nil {
-		r.listenFour(ctx, r.IPv4())
+		r.listenFour(ctx, four)
 	}
-	r.machine.SetPeers(time.Now(), r.Peers())
+	r.machine.SetPeers(time.Now(), peers)
+}
+
+// whereabouts asks for this host's IPv4 address and for the peers, which the guard is told of.
+func (r *runner) whereabouts() (four netip.Addr, peers []Peer) {
+	if r.IPv4 != nil {
+		four = r.IPv4()
+	}
+	peers = r.Peers()
+	if r.Guard != nil {
+		r.Guard.settle(place{six: r.Address, four: four}, peers)
+	}
+	return four, peers
 }
 
 // bidFarewell lets go the peers that have heard that they leave, or do not answer. It returns when to look again.

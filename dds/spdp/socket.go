@@ -141,10 +141,27 @@ func (r *runner) bind(ctx context.Context, port uint16) (*socket, error) {
 			told = true
 			r.Log.Warn("DDS discovery relay: its port is taken, trying again", "err", err, "fix", fmt.Sprintf("end the program that uses it: ss -ulpn 'sport = %d'", port))
 		}
+		if !r.idle(ctx, bindAgain) {
+			return nil, nil
+		}
+	}
+}
+
+// idle does for a while what there is to do without a port. It is false when the context ends.
+func (r *runner) idle(ctx context.Context, wait time.Duration) bool {
+	end := time.NewTimer(wait)
+	defer end.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			return nil, nil
-		case <-time.After(bindAgain):
+			return false
+		case <-r.Changed:
+			r.whereabouts()
+		case l := <-r.Leaving:
+			close(l.Done)
+		case <-end.C:
+			r.whereabouts()
+			return true
 		}
 	}
 }

@@ -97,7 +97,7 @@ type Own interface {
 }
 
 // Config is what an Engine is made from. All fields but IPv4 or IPv6 (one of them), Notify, OnLink, Route, Unpaced, LowData,
-// Scout, Own, Admit, IPv4Message,
+// Scout, Own, Admit, Depart, IPv4Message,
 // Inspect, Multicast and Log must be set.
 type Config struct {
 	Identity  *identity.Identity
@@ -127,8 +127,12 @@ type Config struct {
 	// Own takes what arrives on the sockets and is neither WireGuard's nor a relayed datagram; nil throws it away.
 	Own Own
 	// Admit says whether an IP packet of a peer, whose source has been checked, may go on to hnet0, the Inspector and Multicast; nil lets all pass. It is
-	// called in the sockets' loops, several at once, and must not block, keep or change the packet.
+	// called in the sockets' loops, several at once, and must not block or keep the packet. It may change what is behind the packet's IP header, in
+	// place, if checksums stay right.
 	Admit func(peer netip.Addr, packet []byte) bool
+	// Depart sees each IP packet of this host to a peer, with complete checksums, just before it is sealed, and may change it as Admit may; nil leaves
+	// them as they are. It is called by all that send, several at once, and must neither block nor keep the packet.
+	Depart func(peer netip.Addr, packet []byte)
 	// IPv4Message takes what peers say inside the tunnel of IPv4 addresses, see package inet4; nil throws it away. It is called in the sockets' loops and
 	// must neither block nor keep what it is given.
 	IPv4Message func(now time.Time, peer netip.Addr, message []byte)

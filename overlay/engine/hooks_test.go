@@ -86,6 +86,40 @@ func TestAdmitTurnsPacketsAway(t *testing.T) {
 	})
 }
 
+// TestDepartChangesPackets: what is changed on its way out arrives changed, of a packet that waited for its session and of those that did not.
+func TestDepartChangesPackets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		var to []netip.Addr
+		var mu sync.Mutex
+		a := newNode(t, n, 1, "192.0.2.1:5582", func(c *Config) {
+			c.Depart = func(peer netip.Addr, packet []byte) {
+				mu.Lock()
+				defer mu.Unlock()
+				to = append(to, peer)
+				packet[len(packet)-1] = 0xdd
+			}
+		})
+		b := newNode(t, n, 2, "192.0.2.2:5582")
+		a.knows(b, "192.0.2.2:5582")
+		b.knows(a)
+		for range 2 {
+			a.send(udpPacket(a.id.Address(), b.id.Address(), 1, 333))
+			synctest.Wait()
+			time.Sleep(time.Second)
+			got := b.received()
+			if len(got) != 1 || got[0][len(got[0])-1] != 0xdd {
+				t.Fatalf("%x arrived", got)
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if len(to) != 2 || to[0] != b.id.Address() || to[1] != b.id.Address() {
+			t.Errorf("packets to %v departed", to)
+		}
+	})
+}
+
 // groups carries all multicast to one peer, and delivers what comes with another destination.
 type groups struct {
 	to      netip.Addr

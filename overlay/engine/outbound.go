@@ -165,6 +165,9 @@ func (o *outbound) seal(p *peer, s *passage, superpacket []byte) {
 	before := o.datagrams
 	for o.split.Next() {
 		packet := o.split.Packet()
+		if depart := o.e.cfg.Depart; depart != nil {
+			depart(p.address, packet)
+		}
 		bytes += len(packet)
 		// RFC 6040: congestion marks of the underlay must be able to reach the inner packet.
 		ecn := trafficClassOf(packet) & 3

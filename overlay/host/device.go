@@ -12,6 +12,10 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
 )
 
+// txQueue is how many packets wait in the device for the daemon. The kernel's 500 are fewer than the 870 of a 1 MB sample in RTPS messages of 1,200 bytes,
+// which are written at once: what came behind them, also the urgent, was dropped.
+const txQueue = 2000
+
 // addrGenModeNone is IN6_ADDR_GEN_MODE_NONE: the kernel invents no link-local address.
 const addrGenModeNone = 1
 
@@ -90,6 +94,11 @@ func (h *host) configure(file *os.File, spec DeviceSpec, old netlink.Link) (int,
 		if err := netlink.LinkSetGSOMaxSegs(link, tun.MaxSegments); err != nil {
 			h.log.Warn("superpackets of the device are not bounded: connections with a very small MSS may hang", "interface", spec.Name, "err", err,
 				"fix", fmt.Sprintf("ip link set dev %s gso_max_segs %d", spec.Name, tun.MaxSegments))
+		}
+	}
+	if link.Attrs().TxQLen != txQueue {
+		if err := netlink.LinkSetTxQLen(link, txQueue); err != nil {
+			h.log.Debug("a burst of datagrams may not fit the device's queue", "interface", spec.Name, "err", err)
 		}
 	}
 	if err := setAddress(link, spec.Address); err != nil {

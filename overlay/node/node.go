@@ -34,7 +34,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/whitelist"
 )
 
-// Options are what a Node is made from; all fields but Leaving, Admit, Inspect, Multicast and Traffic must be set.
+// Options are what a Node is made from; all fields but Leaving, Admit, Depart, Inspect, Multicast and Traffic must be set.
 type Options struct {
 	Config config.Config
 	Paths  config.Paths
@@ -45,8 +45,9 @@ type Options struct {
 	Stopping func()
 	// Leaving is called with a peer that is about to leave the whitelist, while it can still be talked to. It may take a fraction of a second.
 	Leaving func(ctx context.Context, peer netip.Addr)
-	// Admit, Inspect and Multicast look into what hnet0 carries, see engine.Config; nil = nobody does.
+	// Admit, Depart, Inspect and Multicast look into what hnet0 carries, see engine.Config; nil = nobody does.
 	Admit     func(peer netip.Addr, packet []byte) bool
+	Depart    func(peer netip.Addr, packet []byte)
 	Inspect   func() engine.Inspector
 	Multicast engine.Multicast
 	// Traffic tells what Inspect's Inspectors saw; nil = nobody looks.
@@ -137,7 +138,7 @@ func (n *Node) open() (err error) {
 	}
 	c := engine.Config{
 		Identity: n.identity, Directory: directory{n}, OffersAES: offersAES(n.cfg.Cipher), Notify: n.notify, Log: n.log,
-		Unpaced: !n.cfg.Pace, LowData: n.cfg.LowData, Admit: n.opt.Admit, Inspect: n.opt.Inspect, Multicast: n.opt.Multicast,
+		Unpaced: !n.cfg.Pace, LowData: n.cfg.LowData, Admit: n.opt.Admit, Depart: n.opt.Depart, Inspect: n.opt.Inspect, Multicast: n.opt.Multicast,
 	}
 	if err = n.openSockets(&c); err != nil {
 		return err

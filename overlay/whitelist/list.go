@@ -88,7 +88,7 @@ func Open(path string) (*List, error) {
 // use makes s the current version.
 func (l *List) use(s *state) {
 	s.order = s.addresses()
-	s.names = make(map[string]netip.Addr)
+	s.names = make(map[string]netip.Addr, len(s.order))
 	for _, a := range s.order {
 		if e, _ := s.get(a); e.Hostname != "" {
 			s.names[e.Hostname] = a
