@@ -7,7 +7,7 @@ RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./o
            ./dds/watch ./dds/spdp ./overlay/pace ./overlay/lane ./overlay/inet4 ./overlay/multicast \
            ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/... ./ros_pkg/cdr ./ros_pkg/hnet/... ./ros_pkg/rtps/machine ./ros_pkg/ros/...
 
-.PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench ros-bench lanes redundant dds-sizes dds-scale watch-cost lint deps clean
+.PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench ros-bench lanes redundant dds-sizes dds-scale watch-cost peers small lint deps clean
 
 all: build
 
@@ -70,6 +70,12 @@ dds-scale: deps
 	@$(GO) build -o bin/ddsscale ./test/ddsscale && bin/ddsscale -o docs/dds-scale.md
 watch-cost: deps
 	@$(GO) build -o bin/watch-cost ./test/watch/cost && bin/watch-cost -o docs/traffic.md
+
+# Thousands of known and of active peers: docs/performance/peers.md. Little memory, one processor: docs/performance/small.md.
+peers: deps
+	@$(GO) build -o bin/manypeers ./test/manypeers && bin/manypeers -o docs/performance/peers.md
+small: deps
+	@$(GO) build -o bin/manypeers ./test/manypeers && bin/manypeers -small docs/performance/small.md
 
 # The ROS side beside Cyclone DDS: docs/ros-performance.md.
 ros-bench: deps

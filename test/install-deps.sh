@@ -23,6 +23,7 @@ packages() {
 		echo "miniupnpd-nftables maps ports on test routers"
 		echo "util-linux starts programs without rights"
 		echo "procps lists processes on test hosts"
+		echo "qemu-user-static runs what is built for arm64"
 		;;
 	dds)
 		echo "g++ builds the small DDS test programs"

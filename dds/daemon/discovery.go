@@ -83,33 +83,61 @@ func releaseOf(word string) (release spdp.Release, detect bool) {
 	return release, false
 }
 
+// maxWoken bounds the peers without a session that discovery wakes, each of which costs handshakes until one answers: a whitelist of 10,000 names took
+// all of a processor. Beyond them, programs meet once something else has brought the hosts together.
+const maxWoken = 256
+
 // discoveryPeers are the peers whose participants are passed on.
 func discoveryPeers(ctx context.Context, n *node.Node) (list []spdp.Peer) {
 	peers, err := n.Peers(ctx)
 	if err != nil {
 		return nil
 	}
-	w, err := n.Whitelist(ctx)
+	s, err := n.Status(ctx)
 	if err != nil {
 		return nil
 	}
+	woken := 0
 	for _, p := range peers {
-		up := p.State == api.Connected || p.State == api.Idle
-		if p.Whitelisted || !w.Enabled && up {
-			list = append(list, spdp.Peer{Address: p.Address, IPv4: p.IPv4, Connected: up, Idle: p.State == api.Idle})
+		idle := p.State == api.Idle
+		if idle {
+			if woken++; woken > maxWoken {
+				continue
+			}
+		}
+		up := idle || p.State == api.Connected
+		if p.Whitelisted || !s.WhitelistEnabled && up {
+			list = append(list, spdp.Peer{Address: p.Address, IPv4: p.IPv4, Connected: up, Idle: idle})
 		}
 	}
 	return list
 }
+
+// changesAtLeast is between two looks at what changed: each goes through all peers, and 10,000 of them may change within a second.
+const changesAtLeast = 200 * time.Millisecond
 
 // tellChanges says whenever the peers, or how they are reached, may be others than before.
 func tellChanges(ctx context.Context, n *node.Node, changed chan<- struct{}) {
 	for ctx.Err() == nil {
 		events := n.Subscribe(ctx)
 		tell(changed) // of what happened between two subscriptions
-		for e := range events {
-			switch e.Type {
-			case api.EventPeerAdded, api.EventPeerRemoved, api.EventPeerState, api.EventWhitelist, api.EventIPv4:
+		var due <-chan time.Time
+		last := time.Now()
+		for events != nil {
+			select {
+			case e, ok := <-events:
+				if !ok {
+					events = nil
+					continue
+				}
+				switch e.Type {
+				case api.EventPeerAdded, api.EventPeerRemoved, api.EventPeerState, api.EventWhitelist, api.EventIPv4:
+					if due == nil {
+						due = time.After(time.Until(last.Add(changesAtLeast)))
+					}
+				}
+			case <-due:
+				due, last = nil, time.Now()
 				tell(changed)
 			}
 		}
