@@ -4,7 +4,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/hnet-robotics/hnet_bridge/overlay/api.version=$(VERSION)
 UNITS   := ./cmd/... ./config/... ./dds/... ./examples/... ./overlay/... ./ros_pkg/...
 RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock \
-           ./dds/watch ./dds/spdp ./overlay/pace ./overlay/lane ./overlay/inet4 ./overlay/multicast \
+           ./dds/watch ./dds/spdp ./overlay/multicast \
            ./overlay/path ./overlay/nat ./overlay/portmap ./overlay/base/... ./ros_pkg/cdr ./ros_pkg/hnet/... ./ros_pkg/rtps/machine ./ros_pkg/ros/...
 
 .PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench ros-bench lanes redundant dds-sizes dds-scale watch-cost peers small lint deps clean

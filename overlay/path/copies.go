@@ -11,6 +11,9 @@ const (
 	provedFor = 5 * time.Second
 	// lingerFor is how long traffic stays on a path that became a spare one, for another direct one to be proved: by a relay it would make a detour.
 	lingerFor = 3 * time.Second
+	// stickFor is how long copies stay on the path that the peer's routing has just turned to. The peer's other uplink is about to die then, and the way by
+	// a relay, which now looks more disjoint, leads to that one until the peer has told the Base: copies on it were lost for 40 ms.
+	stickFor = 3 * time.Second
 )
 
 // Copying notes that a packet passes that is to be sent on two paths. It keeps a second path probed, one by another uplink if there is any.
@@ -120,6 +123,9 @@ func (m *Machine) rouse(t instant) {
 func (m *Machine) told(t instant, tr *track, flags byte) {
 	if was := tr.spared(); tr.is(peerSpare) != (flags&FlagSpare != 0) {
 		tr.flags ^= peerSpare
+		if tr == m.second {
+			m.stick = t.add(stickFor)
+		}
 		m.spareNow(t, tr, was)
 		if !was && tr.state == Alive {
 			m.settle(tr)
@@ -144,6 +150,9 @@ func (m *Machine) spareNow(t instant, tr *track, was bool) {
 
 // pair selects the path for copies.
 func (m *Machine) pair(t instant) {
+	if s := m.second; s != nil && m.stick > t && m.twofold(t) && m.best != nil && s != m.best && s.state == Alive && disjoint(m.best, s) > 0 {
+		return
+	}
 	var second *track
 	if m.twofold(t) && m.best != nil {
 		most := 0

@@ -99,6 +99,24 @@ func TestCopiesOutliveACut(t *testing.T) {
 	}
 }
 
+// TestCopiesStayWhereRoutingTurns: the robot loses its Wi-Fi and its routing turns to LTE, on which the peer's copies come. They must not move to the
+// relay, which still leads to the Wi-Fi.
+func TestCopiesStayWhereRoutingTurns(t *testing.T) {
+	w, _, peer, _ := twofold(t, &portRestricted)
+	peer.copies = true
+	w.run(5*time.Second, nil)
+	lte, kind, _, ok := peer.m.Backup()
+	if !ok || kind != Direct {
+		t.Fatalf("copies go by %v %v", kind, lte)
+	}
+	peer.m.Asked(w.time(), lte, Direct, 0)
+	peer.m.Tick(w.time())
+	best, _, _, _ := peer.m.Best()
+	if second, kind, _, _ := peer.m.Backup(); best != lte && second != lte {
+		t.Errorf("copies go by %v %v from now on", kind, second)
+	}
+}
+
 // TestSpareEndsWithCopies: 30 s after the last packet sent twice the spare uplink is silent again.
 func TestSpareEndsWithCopies(t *testing.T) {
 	w, robot, peer, _ := twofold(t, nil)

@@ -41,6 +41,7 @@ type Machine struct {
 	sprayed instant
 	copying instant // copies are sent until then, and FlagCopies with our probes
 	copied  instant // the peer sends copies until then
+	stick   instant // second is no spare one any more: it gives way to nothing until then
 	linger  instant // best became a spare one: it gives way to no relay until then
 	next    instant // cached by Next
 	// queueing is how long datagrams wait behind our own traffic on best; sample is the RTT that the last Reply told, 0 if none.
