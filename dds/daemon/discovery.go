@@ -131,7 +131,9 @@ func tellChanges(ctx context.Context, n *node.Node, changed chan<- struct{}) {
 					continue
 				}
 				switch e.Type {
-				case api.EventPeerAdded, api.EventPeerRemoved, api.EventPeerState, api.EventWhitelist, api.EventIPv4:
+				case api.EventIPv4: // rare, and programs that are started next read a profile made of it
+					tell(changed)
+				case api.EventPeerAdded, api.EventPeerRemoved, api.EventPeerState, api.EventWhitelist:
 					if due == nil {
 						due = time.After(time.Until(last.Add(changesAtLeast)))
 					}

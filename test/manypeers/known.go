@@ -2,11 +2,7 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"net"
-	"net/netip"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
@@ -129,49 +125,10 @@ func (u usage) since(before usage, span time.Duration) usage {
 
 // throughput measures one TCP stream to the peer that is there, in Mbit/s.
 func (k *known) throughput(t lab.TB, span time.Duration) float64 {
-	var l net.Listener
-	if err := k.one.host.Do(func() (err error) {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(k.one.id.Address(), 0).String())
-		return err
-	}); err != nil {
-		t.Fatalf("manypeers: %v", err)
-	}
-	defer l.Close()
-	var received atomic.Int64
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		buffer := make([]byte, 1<<20)
-		for {
-			n, err := c.Read(buffer)
-			received.Add(int64(n))
-			if err != nil {
-				return
-			}
-		}
-	}()
-	var c net.Conn
-	if err := k.many.host.Do(func() (err error) {
-		c, err = net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
-		return err
-	}); err != nil {
-		t.Fatalf("manypeers: %v", err)
-	}
-	go io.Copy(c, zeros{})
-	time.Sleep(span / 3) // slow start is not what is measured
-	start, before := time.Now(), received.Load()
-	time.Sleep(span)
-	mbits := float64(received.Load()-before) * 8 / time.Since(start).Seconds() / 1e6
-	c.Close()
-	return mbits
+	s := lab.StartStream(t, k.many.host, k.one.host, k.one.id.Address())
+	defer s.Close()
+	return s.Mbits(span)
 }
-
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
 func median[T float64 | time.Duration](list []T) T {
 	sorted := slices.Sorted(slices.Values(list))

@@ -5,7 +5,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -109,49 +108,10 @@ func public(r *fleet.Robot, six bool) netip.Addr {
 
 // tcp measures one stream, in Mbit/s.
 func (m measurement) tcp(t lab.TB, p *pair) float64 {
-	var l net.Listener
-	if err := p.b.Do(func() (err error) {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(p.b.Address, 0).String())
-		return err
-	}); err != nil {
-		t.Fatalf("relay: %v", err)
-	}
-	defer l.Close()
-	var received atomic.Int64
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		buffer := make([]byte, 1<<20)
-		for {
-			n, err := c.Read(buffer)
-			received.Add(int64(n))
-			if err != nil {
-				return
-			}
-		}
-	}()
-	var c net.Conn
-	if err := p.a.Do(func() (err error) {
-		c, err = net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
-		return err
-	}); err != nil {
-		t.Fatalf("relay: %v", err)
-	}
-	go io.Copy(c, zeros{})
-	time.Sleep(m.span / 3) // slow start and the first key exchange are not what is measured
-	start, before := time.Now(), received.Load()
-	time.Sleep(m.span)
-	mbits := float64(received.Load()-before) * 8 / time.Since(start).Seconds() / 1e6
-	c.Close()
-	return mbits
+	s := lab.StartStream(t, p.a.Host, p.b.Host, p.b.Address)
+	defer s.Close()
+	return s.Mbits(m.span)
 }
-
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
 // payload is the size of the UDP datagrams in bytes.
 const payload = 1200

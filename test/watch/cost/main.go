@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"flag"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -143,45 +142,10 @@ func threads(t lab.TB, pid int) (seconds float64) {
 
 // tcp measures one stream.
 func (m measurement) tcp(t lab.TB, p *pair) figures {
-	var l net.Listener
-	if err := p.b.Do(func() (err error) {
-		l, err = net.Listen("tcp", netip.AddrPortFrom(p.b.Address, 0).String())
-		return err
-	}); err != nil {
-		t.Fatalf("cost: %v", err)
-	}
-	defer l.Close()
-	var received atomic.Int64
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		buffer := make([]byte, 1<<20)
-		for {
-			n, err := c.Read(buffer)
-			received.Add(int64(n))
-			if err != nil {
-				return
-			}
-		}
-	}()
-	var c net.Conn
-	if err := p.a.Do(func() (err error) {
-		c, err = net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
-		return err
-	}); err != nil {
-		t.Fatalf("cost: %v", err)
-	}
-	defer c.Close()
-	go io.Copy(c, zeros{})
-	return m.during(t, p, &received)
+	s := lab.StartStream(t, p.a.Host, p.b.Host, p.b.Address)
+	defer s.Close()
+	return m.during(t, p, s.Received())
 }
-
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
 // payload is the size of the RTPS messages in bytes: what fits the overlay's least MTU.
 const payload = 1200
