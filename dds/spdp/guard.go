@@ -203,6 +203,10 @@ func (c *check) settle(message []byte) {
 	if c.at = c.places.own; !c.out {
 		c.at = place{six: c.peer, four: c.places.peers[c.peer]}
 	}
+	// An IPv4 packet's source has been checked, or is ours, and may be known there before it is here. What is masked once is not sent again.
+	if c.packet[0]>>4 == 4 && !c.at.four.IsValid() {
+		c.at.four = netip.AddrFrom4([4]byte(c.packet[12:16]))
+	}
 }
 
 // own says that a prefix is not somebody else's.

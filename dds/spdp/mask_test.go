@@ -344,3 +344,20 @@ func FuzzMask(f *testing.F) {
 		}
 	})
 }
+
+// TestMaskNewIPv4: a packet comes from an IPv4 address of the peer that the engine knows and the relay does not yet. What it says of that address stays:
+// endpoints are told of once.
+func TestMaskNewIPv4(t *testing.T) {
+	g := newGuard()
+	g.settle(place{guardOwn, fourOf(1)}, []Peer{{Address: guardPeer}})
+	m := guardMessage(prefixPeer, tells(wire.EntitySEDPPublicationsWriter, told(false, prefixPeer, append(atPeer(), elsewhere()...)...)))
+	packet := four(m, 0)
+	source := fourOf(2).As4()
+	copy(packet[12:], source[:])
+	packet = checked(packet)
+	before := bytes.Clone(packet)
+	if !g.Admit(guardPeer, packet) || g.Masked() == 0 {
+		t.Fatalf("%d masked, %d barred", g.Masked(), g.Barred())
+	}
+	onlyMasked(t, place{guardPeer, fourOf(2)}, before, packet)
+}
