@@ -15,11 +15,11 @@ all: build
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
-# Every test: units, simulated networks, network namespaces, real Cyclone DDS and Fast DDS. Under ten minutes.
+# Every test: units, simulated networks, network namespaces, real Cyclone DDS and Fast DDS. A quarter of an hour.
 test: deps
 	$(MAKE) lint
 	HNET_LAB=$(if $(CI),required,) $(GO) test -p 2 $(UNITS)
-	HNET_LAB=$(if $(CI),required,) $(GO) test -p 2 ./test/...
+	HNET_LAB=$(if $(CI),required,) $(GO) test -p 1 ./test/...
 	$(MAKE) race
 
 # What needs neither rights nor packages.
