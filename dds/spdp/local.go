@@ -22,6 +22,7 @@ type local struct {
 	asked    time.Time
 	changed  time.Time // last announced to peers
 	inodes   []uint64  // of its socket; nil until seen
+	seen     bool      // inodes are of a list that is younger than the participant
 	missed   bool      // it was not in the last list of sockets
 
 	queue   []*source
@@ -108,7 +109,7 @@ func (m *Machine) hear(now time.Time, header wire.Header, sn wire.SequenceNumber
 			l.inodes = append(l.inodes, s.Inode)
 		}
 	}
-	m.unseen = m.unseen || l.inodes == nil
+	m.unseen = true // the list is older, and may have another program's socket that was at this port before
 	m.fill(l)
 	l.refill.start(now, refreshHaste)
 	m.wake(now)
@@ -233,8 +234,9 @@ func (m *Machine) Sockets(now time.Time, list []Socket) {
 	for _, l := range slices.Clone(m.order) {
 		open := at[l.meta]
 		switch {
+		case !l.seen && len(open) > 0:
+			l.inodes, l.seen, l.missed = open, true, false
 		case len(l.inodes) == 0: // not seen yet; if never, its silence must tell
-			l.inodes = open
 		case slices.ContainsFunc(open, func(i uint64) bool { return slices.Contains(l.inodes, i) }):
 			l.missed = false
 		case !l.missed: // the kernel's list may lack one when another goes while it is read

@@ -192,6 +192,33 @@ func TestBriefly(t *testing.T) {
 	}
 }
 
+// TestSamePort: a program that starts anew between two lists of sockets, at the port that it had, is not taken for the one that ended:
+// nobody is told that it ended too, and it misses nothing.
+func TestSamePort(t *testing.T) {
+	for name, end := range map[string]func(*program){"with a word": (*program).leave, "without a word": (*program).kill} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2)
+			w.whitelist()
+			a, b := w.hosts[0], w.hosts[1]
+			a.start()
+			b.start()
+			before, other := a.program(0), b.program(0)
+			w.run(5 * time.Second)
+			end(before)
+			w.run(20 * time.Millisecond)
+			after := a.program(0)
+			if after.port != before.port {
+				t.Fatalf("at port %d after %d", after.port, before.port)
+			}
+			w.run(4 * time.Second)
+			w.must([]*program{before, after, other}, all, "at the same port")
+			if at, ok := other.forgot[after.prefix]; ok {
+				t.Errorf("the other was told %v after the start that the new one had ended", at.Sub(other.learned[after.prefix]))
+			}
+		})
+	}
+}
+
 func TestPeers(t *testing.T) {
 	w := newWorld(t, 3)
 	w.whitelist()
