@@ -120,11 +120,12 @@ func (d *file) ReadBatch(b []byte, ends []int) (int, error) {
 }
 
 // drain reads until nothing waits or the room is used up; false = nothing was
-// there to read.
+// there to read. The scheduler is not told of calls that never wait: it would
+// take the processor away from those that copy a superpacket.
 func (r *reader) drain(fd uintptr) bool {
 	used := 0
 	for r.n < len(r.ends) && len(r.b)-used >= HeaderLen+MaxPacket {
-		n, _, errno := syscall.Syscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&r.b[used])), HeaderLen+MaxPacket)
+		n, _, errno := syscall.RawSyscall(syscall.SYS_READ, fd, uintptr(unsafe.Pointer(&r.b[used])), HeaderLen+MaxPacket)
 		switch {
 		case errno == syscall.EINTR:
 			continue
@@ -176,7 +177,7 @@ func (d *file) Write(parts [][]byte) error {
 // gather hands the parts to the kernel as one packet; false = no room yet.
 func (w *writer) gather(fd uintptr) bool {
 	for {
-		n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&w.iov[0])), uintptr(len(w.iov)))
+		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&w.iov[0])), uintptr(len(w.iov)))
 		switch errno {
 		case syscall.EINTR:
 			continue

@@ -303,7 +303,7 @@ func (w *writer) probe(fd uintptr, on bool) syscall.Errno {
 
 func (w *writer) sendSlots(fd uintptr) bool {
 	for {
-		n, _, errno := syscall.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(unsafe.SliceData(w.hdrs))),
+		n, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(unsafe.SliceData(w.hdrs))),
 			uintptr(w.n), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
