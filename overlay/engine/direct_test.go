@@ -36,7 +36,7 @@ type side struct {
 
 func newSide(t testing.TB, number byte, addr string, opts ...nodeOption) *side {
 	s := &side{known: &contacts{}, addr: netip.MustParseAddrPort(addr), now: time.Now()}
-	s.inbox = make([]underlay.Message, 16)
+	s.inbox = make([]underlay.Message, 32)
 	for i := range s.inbox {
 		s.inbox[i].Buf = make([]byte, underlay.MaxRead)
 	}

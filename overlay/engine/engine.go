@@ -185,6 +185,7 @@ type Stats struct {
 	Spoofed      atomic.Uint64 // packets from or to addresses that are not the peer's or ours
 	Denied       atomic.Uint64 // packets of this host to addresses that the whitelist does not name
 	Barred       atomic.Uint64 // packets of peers that Config.Admit turned away
+	Signalled    atomic.Uint64 // segments of TCP dropped, or marked, because a queue that nobody else keeps short was too long
 	LaneOverflow atomic.Uint64 // packets that waited too long or for which there was no room to wait
 	SendErrors   atomic.Uint64 // trains that the kernel did not take
 	WriteErrors  atomic.Uint64 // packets that hnet0 did not take

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hnet-robotics/hnet_bridge/overlay/lane"
 	"github.com/hnet-robotics/hnet_bridge/overlay/pace"
 	"github.com/hnet-robotics/hnet_bridge/overlay/path"
 	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
@@ -65,6 +66,10 @@ type inbound struct {
 	opened [runDatagrams]openedMessage
 	count  int
 
+	standing lane.Codel // of the queue in the socket
+	signal   bool       // it is too long, and nobody was told yet
+	bulk     bool       // what is at hand came in a long train
+
 	reportBuf [paceLen]byte
 }
 
@@ -86,6 +91,7 @@ func (in *inbound) message(now time.Time, m *underlay.Message) {
 	if size <= 0 {
 		size = m.N
 	}
+	in.signal, in.bulk = in.standing.Judge(now, m.Age >= standingAge), m.N >= bulkLeast
 	if own := in.e.cfg.Own; own != nil && in.socket != nil && kindOf(m.Buf[:min(size, m.N)]) >= kindSTUN && own.Train(now, m, in.socket) {
 		return
 	}
@@ -322,6 +328,11 @@ func (in *inbound) packet(now time.Time, p *peer, b []byte, tos byte) {
 	if h.nextHeader == protocolICMPv6 && e.echoes.answer(now, h.source, b) {
 		return
 	}
+	if in.signal && in.bulk && h.nextHeader == protocolTCP {
+		if in.signal = false; e.signal(b) {
+			return
+		}
+	}
 	decapsulateECN(b, tos)
 	if err := in.up.Add(b); err != nil && !closed(err) {
 		e.stats.WriteErrors.Add(1)
@@ -331,12 +342,8 @@ func (in *inbound) packet(now time.Time, p *peer, b []byte, tos byte) {
 // decapsulateECN marks the inner packet if the underlay marked the outer one (RFC 6040 §4.2). The traffic class is under no checksum of IPv6.
 func decapsulateECN(b []byte, outer byte) {
 	const ce = 3
-	switch {
-	case outer&3 != ce || trafficClassOf(b)&3 == 0:
-	case b[0]>>4 == 4:
-		markCE(b)
-	default:
-		b[1] |= ce << 4
+	if outer&3 == ce {
+		lane.Mark(b)
 	}
 }
 

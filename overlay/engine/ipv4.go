@@ -103,16 +103,6 @@ func trafficClassOf(packet []byte) byte {
 	return packet[0]<<4 | packet[1]>>4
 }
 
-// markCE marks an IPv4 packet as having met congestion and corrects the checksum of its header (RFC 1624).
-func markCE(b []byte) {
-	before := binary.BigEndian.Uint16(b)
-	b[1] |= 3
-	sum := uint32(^binary.BigEndian.Uint16(b[10:])) + uint32(^before) + uint32(binary.BigEndian.Uint16(b))
-	sum = sum>>16 + sum&0xffff
-	sum = sum>>16 + sum&0xffff
-	binary.BigEndian.PutUint16(b[10:], ^uint16(sum))
-}
-
 // unreachable4 is unreachable for IPv4.
 func (e *Engine) unreachable4(now time.Time, offending []byte) {
 	t := e.ipv4.Load()

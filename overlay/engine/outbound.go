@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/fragment"
+	"github.com/hnet-robotics/hnet_bridge/overlay/lane"
 	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
@@ -42,11 +43,8 @@ func (e *Engine) deviceLoop() error {
 			return fmt.Errorf("hnet0 can no longer be read: %w", err)
 		}
 		now := time.Now()
-		start := 0
-		for _, end := range ends[:n] {
-			out.packet(now, arena[start:end])
-			start = end
-		}
+		out.signal = out.standing.Judge(now, filled(arena, ends, n))
+		out.batch(now, arena, ends[:n])
 		out.flush()
 	}
 }
@@ -67,6 +65,10 @@ type outbound struct {
 	counter   uint64    // of the last datagram sealed
 	datagrams int       // bytes of the datagrams sealed
 	twin      *outbound // sends the copies; nil until there are any
+
+	standing lane.Codel // of the queue in the device
+	signal   bool       // it is too long, and nobody was told yet
+	ahead    [devicePackets]bool
 
 	inspect Inspector    // nil if nobody looks
 	copies  *multicaster // nil until this host sends multicast
@@ -163,8 +165,15 @@ func (o *outbound) seal(p *peer, s *passage, superpacket []byte) {
 	}
 	bytes := 0
 	before := o.datagrams
+	signal := o.signal && bulkTCP(superpacket)
 	for o.split.Next() {
 		packet := o.split.Packet()
+		if signal {
+			signal, o.signal = false, false
+			if o.e.signal(packet) {
+				continue
+			}
+		}
 		if depart := o.e.cfg.Depart; depart != nil {
 			depart(p.address, packet)
 		}

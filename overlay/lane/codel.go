@@ -13,8 +13,8 @@ const (
 	codelPackets = 2 * 1500
 )
 
-// codel is RFC 8289's state of a queue.
-type codel struct {
+// Codel is RFC 8289's state of a queue. The zero Codel is that of an empty one.
+type Codel struct {
 	above    time.Time // when the queue will have been too long for an interval; zero while it is not
 	next     time.Time // of the next drop
 	count    int       // of drops since dropping began
@@ -23,10 +23,16 @@ type codel struct {
 }
 
 // judge reports whether the packet at the head, which has waited so long, is to be dropped or marked; left are the queue's bytes.
-func (c *codel) judge(now time.Time, waited time.Duration, left int, target time.Duration) (drop bool) {
+func (c *Codel) judge(now time.Time, waited time.Duration, left int, target time.Duration) (signal bool) {
+	return c.Judge(now, waited >= target && left > 1500)
+}
+
+// Judge is told of each packet, or of each train of them, whether the queue was too long when it left, and reports whether its sender is to be
+// signalled, by a loss or a mark: when the queue was never short for 100 ms, and from then on ever more often.
+func (c *Codel) Judge(now time.Time, long bool) (signal bool) {
 	tooLong := false
 	switch {
-	case waited < target || left <= 1500:
+	case !long:
 		c.above = time.Time{}
 	case c.above.IsZero():
 		c.above = now.Add(codelInterval)
@@ -56,6 +62,6 @@ func (c *codel) judge(now time.Time, waited time.Duration, left int, target time
 	return true
 }
 
-func (c *codel) law(t time.Time) time.Time {
+func (c *Codel) law(t time.Time) time.Time {
 	return t.Add(time.Duration(float64(codelInterval) / math.Sqrt(float64(c.count))))
 }

@@ -24,7 +24,7 @@ type flow struct {
 	listed     bool // in its lane's round
 	responsive bool
 	judged     bool // CoDel let the head pass
-	codel      codel
+	codel      Codel
 
 	refusing bool      // the rest of the present burst is not wanted
 	arrived  time.Time // when a packet of it was last pushed

@@ -96,8 +96,11 @@ func parse(packet []byte) (h header) {
 	return h
 }
 
-// mark sets the congestion mark of a packet whose sender can do ECN (RFC 3168) and reports whether it did.
-func mark(packet []byte) bool {
+// Flow returns a number that the IP packets of one flow have in common, and others as good as never.
+func Flow(packet []byte) uint32 { return parse(packet).flow }
+
+// Mark sets the congestion mark of a packet whose sender can do ECN (RFC 3168) and reports whether it did.
+func Mark(packet []byte) bool {
 	if class(packet)&ecnMask == 0 {
 		return false
 	}

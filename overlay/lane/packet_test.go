@@ -106,7 +106,7 @@ func TestMark(t *testing.T) {
 			if class&ecnMask != 0 {
 				want |= ecnCE
 			}
-			if got := mark(b); got != (class&ecnMask != 0) {
+			if got := Mark(b); got != (class&ecnMask != 0) {
 				t.Fatalf("version %d: class %#x was marked: %v", version, class, got)
 			}
 			fold := uint16(0xffff)
@@ -131,7 +131,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := class(b)
 		parse(b)
-		if mark(b) && class(b) != before|ecnCE {
+		if Mark(b) && class(b) != before|ecnCE {
 			t.Fatal("marking changed more than the mark")
 		}
 	})

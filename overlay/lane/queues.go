@@ -302,7 +302,7 @@ func (q *Queues) Front(now time.Time, b *Budget) (item Item, dropped int, ok boo
 		w := f.front()
 		if s.limited && f.responsive && !f.judged {
 			target := max(codelTarget, time.Duration(codelPackets/s.rate*float64(time.Second)))
-			if f.codel.judge(now, now.Sub(w.since), f.bytes, target) && !mark(w.superpacket[tun.HeaderLen:]) {
+			if f.codel.judge(now, now.Sub(w.since), f.bytes, target) && !Mark(w.superpacket[tun.HeaderLen:]) {
 				s.drop(lane, f, b)
 				dropped++
 				continue

@@ -89,4 +89,5 @@ func (n *Node) writeMetrics(w io.Writer) {
 	} {
 		metrics.WriteCounterUint64(w, "hnet_dropped_total{reason="+strconv.Quote(dropped.reason)+"}", dropped.count.Load())
 	}
+	metrics.WriteCounterUint64(w, "hnet_signalled_total", st.Signalled.Load())
 }
