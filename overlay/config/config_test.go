@@ -69,6 +69,7 @@ whitelist_enabled: false
 relay: true
 low_data: true
 pace: false
+nice: 3
 proxy: "http://me:s%40cret@proxy.example.org:3128"
 cipher: aes256gcm
 hosts_file: ""
@@ -97,7 +98,7 @@ ipv4: 10.94.0.0/16
 			{Key: other},
 		},
 		WhitelistEnabledSet: true, Relay: true, LowData: true, Proxy: "http://me:s%40cret@proxy.example.org:3128", Cipher: CipherAES256GCM,
-		LogLevel: slog.LevelDebug, Metrics: "127.0.0.1:9586",
+		LogLevel: slog.LevelDebug, Metrics: "127.0.0.1:9586", Nice: 3,
 		DDS:       DDS{Dir: "/tmp/dds", Mode: DDSOverlay, Lanes: []Lane{{Match: "/cmd_vel", Lane: "urgent", Redundant: true}, {Match: "/map", Lane: "normal"}}, Release: "jazzy", Mixed: true},
 		Multicast: true,
 		IPv4:      IPv4{Range: netip.MustParsePrefix("10.94.0.0/16")},
@@ -123,6 +124,7 @@ func TestMistakes(t *testing.T) {
 		{"huge", "port: 99999999999999999999\n", `f.yaml:1: port: expected a whole number, found "99999999999999999999"`},
 		{"mtu low", "\n\nmtu: 1279\n", `f.yaml:3: mtu: expected 0 (found per path) or 1280..65535, found 1279`},
 		{"mtu high", "mtu: 65536\n", `f.yaml:1: mtu: expected 0 (found per path) or 1280..65535, found 65536`},
+		{"nice", "nice: 20\n", `f.yaml:1: nice: expected -20..19, found 20`},
 		{"port", "port: 65536\n", `f.yaml:1: port: expected a port 0..65535, found 65536`},
 		{"yes", "relay: yes\n", `f.yaml:1: relay: expected true or false, found "yes"`},
 		{"list for a boolean", "relay: [true]\n", `f.yaml:1: relay: expected true or false, found a list`},

@@ -80,6 +80,7 @@ func (d *decoder) top(n *yaml.Node, c *Config) error {
 		"proxy":      d.text(&c.Proxy, optional(checkProxy)),
 		"low_data":   d.boolean(&c.LowData),
 		"pace":       d.boolean(&c.Pace),
+		"nice":       d.number(&c.Nice, checkNice),
 		"cipher":     d.text((*string)(&c.Cipher), oneOf(string(CipherAuto), string(CipherChaCha20Poly1305), string(CipherAES256GCM))),
 		"hosts_file": d.text(&c.HostsFile, optional(checkAbsolute)),
 		"log_level":  d.logLevel(&c.LogLevel),
@@ -265,6 +266,13 @@ func checkInterface(s string) error {
 func checkMTU(v int) error {
 	if v != 0 && (v < MinMTU || v > MaxMTU) {
 		return fmt.Errorf("expected 0 (found per path) or %d..%d, found %d", MinMTU, MaxMTU, v)
+	}
+	return nil
+}
+
+func checkNice(v int) error {
+	if v < -20 || v > 19 {
+		return fmt.Errorf("expected -20..19, found %d", v)
 	}
 	return nil
 }

@@ -72,6 +72,8 @@ var helpers = map[string]func(){
 	},
 	"rewrite": rewriteForever,
 	"grow":    growWithoutRights,
+	"nice":    beNice,
+	"nicer":   beNicer,
 }
 
 func report(err error) {

@@ -1,0 +1,31 @@
+package host
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// SetNice gives all threads of this process a nice value of -20 to 19, and with them those that they will start. The error says what right is missing.
+//
+// A packet that a VPN carries waits for the processor four times on its way there and back. Among programs of the same priority each of those waits is up
+// to a time slice of all the others: beside a TCP stream that keeps both processors busy, 3.7 ms at the median, and 0.5 ms with nice -10. The kernel's own
+// network code is before all programs, too.
+func SetNice(nice int) error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return fmt.Errorf("cannot list the threads of this process: %w", err)
+	}
+	for _, t := range threads {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil {
+			continue
+		}
+		if err := unix.Setpriority(unix.PRIO_PROCESS, id, nice); err != nil && err != unix.ESRCH {
+			return fmt.Errorf("cannot set the nice value to %d: %w: give the program CAP_SYS_NICE, or have systemd set Nice=%d", nice, err, nice)
+		}
+	}
+	return nil
+}
