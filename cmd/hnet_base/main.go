@@ -12,14 +12,12 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
-	"time"
-
-	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/base/server"
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 	"github.com/hnet-robotics/hnet_bridge/overlay/statefile"
+	"github.com/hnet-robotics/hnet_bridge/overlay/systemd"
 )
 
 // Exit codes: 0 done, 1 failed, 2 usage.
@@ -187,7 +185,7 @@ func serve(o *options) error {
 	defer cancel()
 	go func() {
 		<-signalled.Done()
-		notify(log, daemon.SdNotifyStopping)
+		systemd.Stopping(log)
 		log.Info("stopping: clients are told to register elsewhere", "for", "3s at most")
 		s.Drain(ctx)
 		cancel()
@@ -195,8 +193,8 @@ func serve(o *options) error {
 	if metrics != nil {
 		go serveMetrics(ctx, metrics, s)
 	}
-	go watchdog(signalled, log, s)
-	notify(log, daemon.SdNotifyReady)
+	go systemd.Watchdog(signalled, log, s.Alive)
+	systemd.Ready(log)
 	return s.Serve(ctx, listen)
 }
 
@@ -226,37 +224,4 @@ func untilSignal() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx
-}
-
-// watchdog tells systemd, if it wants to know, that the Base lives. While it does not, systemd is told nothing and restarts it.
-func watchdog(ctx context.Context, log *slog.Logger, s *server.Server) {
-	interval, err := daemon.SdWatchdogEnabled(false)
-	if err != nil {
-		log.Warn("systemd's watchdog is not served", "err", err, "fix", "check WatchdogSec= in the unit")
-	}
-	if interval <= 0 {
-		return
-	}
-	tick := time.NewTicker(interval / 2)
-	defer tick.Stop()
-	for {
-		check, cancel := context.WithTimeout(ctx, interval/4)
-		err := s.Alive(check)
-		cancel()
-		if err == nil {
-			notify(log, daemon.SdNotifyWatchdog)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// notify tells systemd, if it started us, how things stand.
-func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("systemd could not be told", "state", state, "err", err, "fix", "check NOTIFY_SOCKET")
-	}
 }

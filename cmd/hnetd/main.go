@@ -10,17 +10,16 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
-
-	"github.com/coreos/go-systemd/v22/daemon"
 
 	dds "github.com/hnet-robotics/hnet_bridge/dds/daemon"
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/host"
+	"github.com/hnet-robotics/hnet_bridge/overlay/memory"
 	"github.com/hnet-robotics/hnet_bridge/overlay/node"
+	"github.com/hnet-robotics/hnet_bridge/overlay/systemd"
 )
 
 // Exit codes: 0 done, 1 failed, 2 usage.
@@ -70,22 +69,29 @@ func serve(paths config.Paths) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	if err := host.SetNice(cfg.Nice); err != nil {
+		log.Debug("packets wait for the processor like any program", "err", err)
+	}
 	ctx := untilSignal()
 	return dds.Serve(ctx, node.Options{
 		Config: cfg, Paths: paths, Host: host.New(log), Log: log,
 		Ready: func() {
-			notify(log, daemon.SdNotifyReady)
-			time.AfterFunc(startLitter, debug.FreeOSMemory)
+			systemd.Ready(log)
+			time.AfterFunc(startLitter, func() {
+				if err := memory.GiveBack(); err != nil {
+					log.Debug("what the start needed stays in memory", "err", err)
+				}
+			})
 		},
-		Stopping: func() { notify(log, daemon.SdNotifyStopping) },
-	}, func(ctx context.Context, n *node.Node) { go watchdog(ctx, log, n) })
+		Stopping: func() { systemd.Stopping(log) },
+	}, func(ctx context.Context, n *node.Node) { go systemd.Watchdog(ctx, log, n.Alive) })
 }
 
 // onceMore is how long after the first signal another one means the same wish: a terminal's Ctrl-C reaches the daemon both by itself and from launch.
 const onceMore = 2 * time.Second
 
-// startLitter is when what the start left is given back to the system. A whitelist of 10,000 peers is 10 MB, and three times that while it is read; a node that
-// then has little to do would keep it for hours (docs/performance/peers.md).
+// startLitter is when what the start left is given back to the system. A whitelist of 10,000 peers is 6 MB, and three times that while it is read; a node that
+// then has little to do would keep it for hours (docs/performance/peers.md). So it would most of the program.
 const startLitter = 5 * time.Second
 
 // untilSignal returns a context that ends with the first SIGINT or SIGTERM. One after [onceMore] ends the process at once, whatever the first waits for.
@@ -93,37 +99,4 @@ func untilSignal() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() { time.AfterFunc(onceMore, stop) })
 	return ctx
-}
-
-// watchdog tells systemd, if it wants to know, that the node lives. While it does not, systemd is told nothing and restarts it.
-func watchdog(ctx context.Context, log *slog.Logger, n *node.Node) {
-	interval, err := daemon.SdWatchdogEnabled(false)
-	if err != nil {
-		log.Warn("systemd's watchdog is not served", "err", err, "fix", "check WatchdogSec= in the unit")
-	}
-	if interval <= 0 {
-		return
-	}
-	tick := time.NewTicker(interval / 2)
-	defer tick.Stop()
-	for {
-		check, cancel := context.WithTimeout(ctx, interval/4)
-		err := n.Alive(check)
-		cancel()
-		if err == nil {
-			notify(log, daemon.SdNotifyWatchdog)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// notify tells systemd, if it started us, how things stand.
-func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("systemd could not be told", "state", state, "err", err, "fix", "check NOTIFY_SOCKET")
-	}
 }

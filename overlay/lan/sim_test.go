@@ -1,7 +1,6 @@
 package lan
 
 import (
-	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -13,6 +12,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 	"github.com/hnet-robotics/hnet_bridge/overlay/netwatch"
 	"github.com/hnet-robotics/hnet_bridge/overlay/record"
+	"github.com/hnet-robotics/hnet_bridge/test/virtual"
 )
 
 // simulation is a set of hosts on Ethernet segments in virtual time.
@@ -20,8 +20,7 @@ type simulation struct {
 	t      *testing.T
 	now    time.Time
 	random *rand.Rand
-	events eventQueue
-	order  int
+	queue  virtual.Queue
 	hosts  []*simHost
 
 	lowData bool // of hosts started
@@ -46,26 +45,6 @@ type simHost struct {
 	next      time.Time // the tick that is in the queue
 }
 
-type event struct {
-	at    time.Time
-	order int
-	do    func()
-}
-
-type eventQueue []event
-
-func (q eventQueue) Len() int { return len(q) }
-func (q eventQueue) Less(i, j int) bool {
-	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].order < q[j].order
-}
-func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *eventQueue) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *eventQueue) Pop() any {
-	last := (*q)[len(*q)-1]
-	*q = (*q)[:len(*q)-1]
-	return last
-}
-
 func newSimulation(t *testing.T) *simulation {
 	return &simulation{
 		t: t, now: time.Unix(1000, 0), random: rand.New(rand.NewPCG(1, 2)),
@@ -73,21 +52,10 @@ func newSimulation(t *testing.T) *simulation {
 	}
 }
 
-func (s *simulation) after(d time.Duration, do func()) {
-	s.order++
-	heap.Push(&s.events, event{s.now.Add(d), s.order, do})
-}
+func (s *simulation) after(d time.Duration, do func()) { s.queue.At(s.now.Add(d), do) }
 
 // run lets virtual time pass.
-func (s *simulation) run(d time.Duration) {
-	end := s.now.Add(d)
-	for len(s.events) > 0 && !s.events[0].at.After(end) {
-		e := heap.Pop(&s.events).(event)
-		s.now = e.at
-		e.do()
-	}
-	s.now = end
-}
+func (s *simulation) run(d time.Duration) { s.queue.Run(&s.now, d) }
 
 // until lets virtual time pass until done, but no longer than the limit, and returns how long it took (to a 200th of the limit).
 func (s *simulation) until(limit time.Duration, done func() bool) time.Duration {

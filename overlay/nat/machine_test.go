@@ -257,7 +257,7 @@ func TestUDPBlocked(t *testing.T) {
 	// And is blocked again.
 	s.machine.Lost(baseName(0))
 	s.blocked = true
-	s.events = nil
+	s.queue.Clear()
 	s.machine.Registered(s.now, overTCP)
 	s.run(30 * time.Second)
 	if got := s.machine.Result(); got.Kind() != UDPBlocked {

@@ -1,13 +1,13 @@
 package nat
 
 import (
-	"container/heap"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/stun"
+	"github.com/hnet-robotics/hnet_bridge/test/virtual"
 )
 
 // simNAT is a NAT in virtual time. What it remembers of a destination lasts for memory after the last packet to it.
@@ -31,8 +31,7 @@ type sim struct {
 	t       *testing.T
 	now     time.Time
 	random  *rand.Rand
-	events  eventQueue
-	order   int
+	queue   virtual.Queue
 	machine *Machine
 	inside  netip.AddrPort
 	nat     *simNAT // of the inside host; nil = none
@@ -53,26 +52,6 @@ type simBase struct {
 }
 
 const mainPort = 5582
-
-type event struct {
-	at    time.Time
-	order int
-	do    func()
-}
-
-type eventQueue []event
-
-func (q eventQueue) Len() int { return len(q) }
-func (q eventQueue) Less(i, j int) bool {
-	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].order < q[j].order
-}
-func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *eventQueue) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *eventQueue) Pop() any {
-	last := (*q)[len(*q)-1]
-	*q = (*q)[:len(*q)-1]
-	return last
-}
 
 func newSim(t *testing.T, seed uint64, inside string, nat *simNAT, bases ...string) *sim {
 	s := &sim{
@@ -150,10 +129,7 @@ func (n *simNAT) in(now time.Time, src netip.AddrPort, port uint16) bool {
 	return false
 }
 
-func (s *sim) after(d time.Duration, do func()) {
-	s.order++
-	heap.Push(&s.events, event{s.now.Add(d), s.order, do})
-}
+func (s *sim) after(d time.Duration, do func()) { s.queue.At(s.now.Add(d), do) }
 
 func (s *sim) delay() time.Duration {
 	return 20*time.Millisecond + time.Duration(s.random.IntN(40))*time.Millisecond
@@ -165,16 +141,16 @@ func (s *sim) run(d time.Duration) {
 	for {
 		s.act()
 		next := s.machine.Next()
+		due := !next.IsZero() && !next.After(end)
+		if !due {
+			next = end
+		}
 		switch {
-		case len(s.events) > 0 && !s.events[0].at.After(end) && (next.IsZero() || !s.events[0].at.After(next)):
-			e := heap.Pop(&s.events).(event)
-			s.now = e.at
-			e.do()
-		case !next.IsZero() && !next.After(end):
-			if next.Before(s.now) {
-				next = s.now
+		case s.queue.Step(&s.now, next):
+		case due:
+			if next.After(s.now) {
+				s.now = next
 			}
-			s.now = next
 		default:
 			s.now = end
 			return

@@ -10,9 +10,10 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/test/monitor"
 )
 
 // The demo peer of test/dds in Go, with the same command line as far as the tests here use it, the same topic and the
@@ -20,36 +21,18 @@ import (
 const peerCommand = "rtps-peer"
 
 type peer struct {
-	mu       sync.Mutex
+	mu       monitor.Monitor
 	matched  int
 	last     int
 	received int
 	bad      int
-	changed  chan struct{}
 }
 
 func (p *peer) update(f func()) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	f()
-	close(p.changed)
-	p.changed = make(chan struct{})
-	p.mu.Unlock()
-}
-
-func (p *peer) await(ctx context.Context, done func() bool) bool {
-	for {
-		p.mu.Lock()
-		ok, changed := done(), p.changed
-		p.mu.Unlock()
-		if ok {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return false
-		}
-	}
+	p.mu.Changed()
 }
 
 func peerMain(args []string) int {
@@ -103,7 +86,7 @@ func peerMain(args []string) int {
 		})
 	}
 
-	state := &peer{changed: make(chan struct{})}
+	state := &peer{}
 	matched := func(e Endpoint, on bool) {
 		state.update(func() {
 			if on {
@@ -132,7 +115,7 @@ func peerMain(args []string) int {
 			return 1
 		}
 		fmt.Println("ready")
-		ok := state.await(ctx, func() bool { return *count > 0 && state.received >= *count }) || *count == 0
+		ok := state.mu.Wait(ctx, func() bool { return *count > 0 && state.received >= *count }) || *count == 0
 		if *count == 0 {
 			<-ctx.Done()
 		}
@@ -152,7 +135,7 @@ func peerMain(args []string) int {
 		return 1
 	}
 	fmt.Println("ready")
-	if !state.await(ctx, func() bool { return state.matched >= *match }) {
+	if !state.mu.Wait(ctx, func() bool { return state.matched >= *match }) {
 		fmt.Fprintln(os.Stderr, "nobody matched")
 		return 1
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/hnet-robotics/hnet_bridge/dds/spdp"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
+	"github.com/hnet-robotics/hnet_bridge/test/virtual"
 )
 
 // ipUDP is what IPv6 and UDP add to a datagram on hnet0, in bytes.
@@ -34,13 +34,12 @@ type traffic struct{ packets, bytes int }
 
 // world is hosts in virtual time, with one path of 10 to 30 ms from each to each.
 type world struct {
-	now    time.Time
-	rng    *rand.Rand
-	events events
-	seq    int
-	hosts  []*host
-	by     map[netip.Addr]*host
-	known  time.Duration
+	now   time.Time
+	queue virtual.Queue
+	rng   *rand.Rand
+	hosts []*host
+	by    map[netip.Addr]*host
+	known time.Duration
 }
 
 type host struct {
@@ -66,40 +65,9 @@ type program struct {
 	known  map[wire.GuidPrefix]bool
 }
 
-type event struct {
-	at  time.Time
-	seq int
-	f   func()
-}
+func (w *world) after(d time.Duration, f func()) { w.queue.At(w.now.Add(d), f) }
 
-type events []event
-
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	return e[i].at.Before(e[j].at) || e[i].at.Equal(e[j].at) && e[i].seq < e[j].seq
-}
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(v any)   { *e = append(*e, v.(event)) }
-func (e *events) Pop() any {
-	last := (*e)[len(*e)-1]
-	*e = (*e)[:len(*e)-1]
-	return last
-}
-
-func (w *world) after(d time.Duration, f func()) {
-	w.seq++
-	heap.Push(&w.events, event{w.now.Add(d), w.seq, f})
-}
-
-func (w *world) run(d time.Duration) {
-	end := w.now.Add(d)
-	for len(w.events) > 0 && !w.events[0].at.After(end) {
-		e := heap.Pop(&w.events).(event)
-		w.now = e.at
-		e.f()
-	}
-	w.now = end
-}
+func (w *world) run(d time.Duration) { w.queue.Run(&w.now, d) }
 
 func addressOf(i int) netip.Addr {
 	b := [16]byte{0xfc, 0x94}
@@ -167,7 +135,7 @@ func (w *world) memory() uint64 {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	w.events = nil // they hold machines, too
+	w.queue.Clear() // it holds machines, too
 	before := used()
 	for _, h := range w.hosts {
 		h.machine = nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/test/lab"
@@ -27,7 +30,7 @@ var (
 	buildErr  error
 )
 
-// Binary returns the path of a program of this tree (hnetd, hnet, hnet_base) or of the reference implementation (wireguard), brought up to date once per process.
+// Binary returns the path of a program of this tree (hnetd, hnet, hnet_base, hnet_bridge) or of the reference implementation (wireguard), brought up to date once per process.
 func Binary(t lab.TB, name string) string {
 	t.Helper()
 	buildOnce.Do(build)
@@ -43,16 +46,27 @@ func Root() string {
 	return filepath.Join(filepath.Dir(file), "..", "..")
 }
 
+// build brings the programs up to date in a folder that belongs to this tree: tests of another one may run at the same time. One process at a time, since
+// several packages ask and none may run a program that is half written.
 func build() {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
 	}
-	buildDir = filepath.Join(cache, "hnet_bridge", "fleet")
+	buildDir = filepath.Join(cache, "hnet_bridge", fmt.Sprintf("fleet-%08x", crc32.ChecksumIEEE([]byte(Root()))))
 	if buildErr = os.MkdirAll(buildDir, 0o755); buildErr != nil {
 		return
 	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", buildDir+"/", "./cmd/hnetd", "./cmd/hnet", "./cmd/hnet_base", "golang.zx2c4.com/wireguard")
+	lock, err := os.OpenFile(filepath.Join(buildDir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err == nil {
+		defer lock.Close()
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		buildErr = fmt.Errorf("the programs could not be built one at a time: %w", err)
+		return
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-o", buildDir+"/", "./cmd/hnetd", "./cmd/hnet", "./cmd/hnet_base", "./cmd/hnet_bridge", "golang.zx2c4.com/wireguard")
 	cmd.Dir = Root()
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

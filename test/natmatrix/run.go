@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/test/fleet"
 	"github.com/hnet-robotics/hnet_bridge/test/internet"
 	"github.com/hnet-robotics/hnet_bridge/test/lab"
+	"github.com/hnet-robotics/hnet_bridge/test/packets"
 )
 
 const (
@@ -20,6 +20,9 @@ const (
 	guessWatch    = 20 * time.Second // the same where both sides' ports would have to be guessed
 	grace         = 5 * time.Second  // a direct path that is late is still timed
 	poll          = 20 * time.Millisecond
+
+	// maxTraced is how many packets of one robot are printed.
+	maxTraced = 400
 
 	// accessDelay is what each site's access link adds each way. Robot to robot and back is 20 ms, to the Base and back 10 ms.
 	accessDelay = 5 * time.Millisecond
@@ -62,43 +65,12 @@ func (r Result) Fail() string {
 	return ""
 }
 
-// recorder keeps why a pair could not be tried.
-type recorder struct {
-	lab.TB
-	mu      sync.Mutex
-	trouble string
-}
-
-func (r *recorder) note(format string, args []any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.trouble == "" {
-		r.trouble = fmt.Sprintf(format, args...)
-	}
-}
-
-func (r *recorder) Errorf(format string, args ...any) {
-	r.TB.Helper()
-	r.note(format, args)
-	r.TB.Errorf(format, args...)
-}
-
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.TB.Helper()
-	r.note(format, args)
-	r.TB.Fatalf(format, args...)
-}
-
 // try runs a pair in a lab of its own. Whether the result is as required is for the caller to judge; only what keeps it from being found
 // fails t.
 func try(t lab.TB, p Pair, result *Result) {
 	*result = Result{Pair: p, PathA: api.PathNone, PathB: api.PathNone}
-	r := &recorder{TB: t}
-	defer func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		result.Trouble = r.trouble
-	}()
+	r := &lab.Recorder{TB: t}
+	defer func() { result.Trouble = r.Trouble() }()
 	a, b := deploy(r, p)
 	var captures []*lab.Capture
 	if trace {
@@ -115,7 +87,7 @@ func try(t lab.TB, p Pair, result *Result) {
 		result.Diagnosis = a.diagnose(b)
 	}
 	for i, c := range captures {
-		if text := describe(c.Stop(), began); result.Fail() != "" {
+		if text := packets.UDP(c.Stop(), began, maxTraced, nil); result.Fail() != "" {
 			r.Logf("%v: packets of robot %c\n%s", p, 'a'+i, text)
 		}
 	}

@@ -40,15 +40,17 @@ func (l Line) sorted() (all []Result) {
 
 const intro = `# What happens to robots, and how soon traffic is there again
 
-Two robots in network namespaces, each behind the NAT named, and two Bases unless a row says otherwise, all the real hnetd and hnet_base. Datagrams of
-100 bytes flow both ways through the overlay, one each %v, while it happens; what is measured is what their receivers see. Made by
-` + "`make recovery`" + `, which fails if a row misses its target; ` + "`go test ./test/anywhere`" + ` runs the most important rows.
+Two robots run the real hnetd, each behind the NAT named, with two Bases unless a row says otherwise, on networks made of network namespaces. Each sends the
+other a datagram of 100 bytes through the overlay every %v while it happens; what is measured is what arrives. ` + "`make recovery`" + ` writes this page, and
+fails if a row does.
 
-**Silence** is the longest time without a datagram in the worse of the two directions, in seconds: of %d runs the median, and the worst. It counts from
-when it happens, or where the row says so from when there could be traffic again; a silence that lasts from before then counts from then on only.
-**Whole** is the median with the time before. **Lost** is the datagrams that never arrived in the median run, of robot A's and of robot B's; at 100 a second,
-most of them in the whole silence. **Path** is how the packets went before and after, A's and B's, in the median run; (0.1 s) is when they went so, from
-when silence counts; a minus is before that. **Target** is for the silence, and where the path must be direct again, for that too.
+- **Silence** is the longest time without a datagram in the worse direction, in seconds: the median of %d runs, then the **worst**. It counts from when
+  it happens, or where the row says so from when traffic was possible again. **Whole** counts from when it happens in every row.
+- **Lost** is the datagrams that never arrived, robot A's + robot B's, since it happened; while nothing passes, each robot loses 100 a second.
+- **Path** is how each robot's packets went before and after, and when they began to; the times are as for silence, a minus is before that.
+- **Target** is for the silence, and for both paths to be direct again where it says so. **Verdict** is "pass" if every run met it.
+
+Whole, lost and path are those of the run with the median silence.
 
 `
 
@@ -95,16 +97,17 @@ func write(w io.Writer, lines []Line, count int) error {
 const legend = `
 ## How it is done
 
-- **Targets** are those for traffic again after a robot roamed (1.5 s through a Base, 3 s direct), after a path or a Base died without a word (5 s, 2 s), after a
-  daemon was started again (1 s), and with a wrong clock (3 s; direct again within 2 s more). What has none stated has none here.
-- **Networks**: 10 ms to a Base, 20 ms from robot to robot. "Roams" takes the robot's device from one network to another, where it has another address and
-  gateway; the time that a Wi-Fi needs to associate and DHCP needs to answer comes on top. "Wi-Fi to LTE" has two uplinks, the second behind a carrier's NAT.
-- **Silent death** is packets dropped in the core of the network, with no sign to either robot.
-- **Bases**: what dies is the one that robot A sends through. Where both robots are behind symmetric NATs nothing but a Base carries their traffic.
-- **Clocks**: no machine's clock is set. The daemon alone sees another time, because its own copy of the vDSO, where the Go runtime reads the time, is changed
-  (test/recovery/skew). The 50 years are 50 times 365 days.
-- **Suspend** is SIGSTOP and SIGCONT of the daemon, 200 s or, with ` + "`-long`" + `, 10 minutes: longer than NATs keep a mapping, and than a Base keeps a registration.
-  The datagrams that the robot's own programs send meanwhile are lost to its own full queue.
+- **Targets**: traffic again 1.5 s after a robot has a network again, and directly after 3 s; after a path dies without a sign 5 s, a Base 2 s; after a daemon was
+  started again 1 s; with a wrong clock 3 s, directly after 5 s. After 30 s without any path it has to flow again within 60 s, without Bases 90 s.
+- **Round trips** are 10 ms to a Base and 20 ms from robot to robot.
+- **Roams** takes the robot's device to another network, with another address and gateway. Wi-Fi needs time to associate and DHCP to answer: that comes on top.
+- **Wi-Fi to LTE** has two uplinks, the second behind a carrier's NAT and the site's own.
+- **Silently** is packets dropped in the core of the network, with no sign to either robot.
+- **Base killed, frozen, told to end** is the one that robot A sends through. Between two symmetric NATs there is no direct path.
+- **Clocks**: the daemon alone sees another time, in its own copy of the vDSO where the Go runtime reads it (test/recovery/skew). 50 years are 50 times 365 days.
+- **Suspended** is the daemon stopped for 200 s, or 10 minutes with ` + "`-long`" + `: longer than these NATs keep a mapping (2 minutes) and a Base a registration
+  (150 s). What robot A's own programs send meanwhile is dropped at its full queue.
+- ` + "`go test ./test/anywhere`" + ` runs the most telling of these rows, with twice the time.
 `
 
 func (r *Row) target() string {

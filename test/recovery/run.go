@@ -3,11 +3,11 @@ package main
 import (
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/test/lab"
+	"github.com/hnet-robotics/hnet_bridge/test/packets"
 	"github.com/hnet-robotics/hnet_bridge/test/recovery/traffic"
 )
 
@@ -63,49 +63,20 @@ func (r Result) Fail() string {
 	return strings.Join(why, "; ")
 }
 
-// recorder keeps why a row could not be tried.
-type recorder struct {
-	lab.TB
-	mu      sync.Mutex
-	trouble string
-}
-
-func (r *recorder) note(format string, args []any) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.trouble == "" {
-		r.trouble = fmt.Sprintf(format, args...)
-	}
-}
-
-func (r *recorder) Errorf(format string, args ...any) {
-	r.TB.Helper()
-	r.note(format, args)
-	r.TB.Errorf(format, args...)
-}
-
-func (r *recorder) Fatalf(format string, args ...any) {
-	r.TB.Helper()
-	r.note(format, args)
-	r.TB.Fatalf(format, args...)
-}
-
 // try runs a row once in a lab of its own.
 func try(t lab.TB, row *Row, result *Result) {
 	*result = Result{Row: row, After: never}
-	r := &recorder{TB: t}
-	defer func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		result.Trouble = r.trouble
-	}()
+	r := &lab.Recorder{TB: t}
+	defer func() { result.Trouble = r.Trouble() }()
 	w := deploy(r, row)
 	if trace {
 		for _, x := range []*robot{w.a, w.b} {
 			for _, dev := range []string{"lan0", "lan1"} {
 				if _, err := x.Netlink().LinkByName(dev); err == nil {
 					c := x.Capture(r, dev)
-					defer func() { r.Logf("packets of %s %s\n%s", x.Name(), dev, describe(c.Stop(), result.Mark)) }()
+					defer func() {
+						r.Logf("packets of %s %s\n%s", x.Name(), dev, packets.UDP(c.Stop(), result.Mark, maxTraced, ofTraffic))
+					}()
 				}
 			}
 		}

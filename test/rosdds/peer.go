@@ -10,14 +10,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
+	"github.com/hnet-robotics/hnet_bridge/test/monitor"
 )
 
 // Types of DDS; see peers/rosdds.idl.
@@ -27,126 +25,6 @@ const (
 	responseType = "rosdds::srv::dds_::Echo_Response_"
 )
 
-// options are those of peers/peer.c, and --mapping for a client: whose mapping of services it speaks.
-type options struct {
-	mode, name, mapping               string
-	reliable, transientLocal, keepAll bool
-	depth, domain, count, match       int
-	sizes                             []int // of the samples in turns
-	rate, timeout, replyTimeout       float64
-	stay, warm                        bool
-	request, reply, topic             string
-}
-
-func parse(args []string) (o options, err error) {
-	o = options{reliable: true, depth: 10, count: 10, rate: 10, sizes: []int{64}, match: 1, timeout: 30, replyTimeout: 5, mapping: string(FastDDS)}
-	if len(args) == 0 {
-		return o, errors.New("pub, sub, client or server is missing")
-	}
-	switch o.mode = args[0]; o.mode {
-	case "pub", "sub":
-		o.name = "chatter"
-	case "client", "server":
-		o.name = "echo"
-	default:
-		return o, fmt.Errorf("unknown mode %q", o.mode)
-	}
-	flags := map[string]func(){
-		"--reliable": func() { o.reliable = true }, "--best-effort": func() { o.reliable = false },
-		"--volatile": func() { o.transientLocal = false }, "--transient-local": func() { o.transientLocal = true },
-		"--keep-all": func() { o.keepAll = true }, "--stay": func() { o.stay = true },
-		"--warm": func() { o.warm = true },
-	}
-	texts := map[string]*string{"--name": &o.name, "--mapping": &o.mapping}
-	ints := map[string]*int{"--depth": &o.depth, "--domain": &o.domain, "--count": &o.count, "--match": &o.match}
-	floats := map[string]*float64{"--rate": &o.rate, "--timeout": &o.timeout, "--reply-timeout": &o.replyTimeout}
-	for i := 1; i < len(args); i++ {
-		if f, ok := flags[args[i]]; ok {
-			f()
-			continue
-		}
-		if i+1 == len(args) {
-			return o, fmt.Errorf("unknown option or no value: %s", args[i])
-		}
-		name, value := args[i], args[i+1]
-		i++
-		if p, ok := texts[name]; ok {
-			*p = value
-		} else if name == "--size" {
-			o.sizes = nil
-			for one := range strings.SplitSeq(value, ",") {
-				n, e := strconv.Atoi(one)
-				if e != nil {
-					return o, e
-				}
-				o.sizes = append(o.sizes, n)
-			}
-		} else if p, ok := ints[name]; ok {
-			*p, err = strconv.Atoi(value)
-		} else if p, ok := floats[name]; ok {
-			*p, err = strconv.ParseFloat(value, 64)
-		} else {
-			err = fmt.Errorf("unknown option %s", name)
-		}
-		if err != nil {
-			return o, err
-		}
-	}
-	o.topic, o.request, o.reply = "rt/"+o.name, "rq/"+o.name+"Request", "rr/"+o.name+"Reply"
-	return o, nil
-}
-
-// size is that of sample n, from 1.
-func (o *options) size(n uint64) int { return o.sizes[int((n-1)%uint64(len(o.sizes)))] }
-
-// sample is {uint64 number, uint32 crc, sequence<octet> data} in plain CDR.
-type sample struct {
-	number uint64
-	crc    uint32
-	data   []byte
-}
-
-func makeSample(number uint64, size int) sample {
-	x := number*0x9e3779b97f4a7c15 ^ 1
-	data := make([]byte, size)
-	for i := range data {
-		x = x*6364136223846793005 + 1442695040888963407
-		data[i] = byte(x >> 33)
-	}
-	return sample{number, crc32.ChecksumIEEE(data), data}
-}
-
-// append writes the sample without encapsulation.
-func (s sample) append(b []byte) []byte {
-	b = binary.LittleEndian.AppendUint64(b, s.number)
-	b = binary.LittleEndian.AppendUint32(b, s.crc)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(s.data)))
-	return append(b, s.data...)
-}
-
-var errPayload = errors.New("not a payload of the test")
-
-// body takes the encapsulation off; all programs write little endian.
-func body(payload []byte) ([]byte, error) {
-	if len(payload) < 4 || payload[0] != 0 || payload[1] != 1 {
-		return nil, errPayload
-	}
-	return payload[4:], nil
-}
-
-func parseSample(b []byte) (s sample, err error) {
-	if len(b) < 16 {
-		return s, errPayload
-	}
-	s.number, s.crc = binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint32(b[8:])
-	n := binary.LittleEndian.Uint32(b[12:])
-	if uint64(n) > uint64(len(b)-16) {
-		return s, errPayload
-	}
-	s.data = b[16 : 16+n]
-	return s, nil
-}
-
 // peer is the program.
 type peer struct {
 	o      options
@@ -155,22 +33,13 @@ type peer struct {
 	reader *rtps.Reader
 	client uint64 // Cyclone's mapping: the number in the header
 
-	mu                           sync.Mutex
-	changed                      chan struct{} // closed and made anew
+	mu                           monitor.Monitor
 	readers, writers, matched    int
 	received, lost, dup, corrupt int
 	answered, unanswered, sent   int
 	last                         uint64
 	waiting, done                bool
 	held                         []held
-}
-
-// held is a request whose reader of replies is not known yet.
-type held struct {
-	since  time.Time
-	to     func() []wire.GUID
-	answer []byte
-	o      rtps.WriteOptions
 }
 
 // Peer is the program of Go. It returns the exit code.
@@ -182,7 +51,7 @@ func Peer(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	p := &peer{o: o, client: rand.Uint64(), changed: make(chan struct{})}
+	p := &peer{o: o, client: rand.Uint64()}
 	code, err := p.run(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "go:", err)
@@ -191,29 +60,6 @@ func Peer(args []string) int {
 }
 
 func (p *peer) event(format string, args ...any) { fmt.Printf(format+"\n", args...) }
-
-// notify is called with mu held.
-func (p *peer) notify() {
-	close(p.changed)
-	p.changed = make(chan struct{})
-}
-
-// wait waits until f is true; f is called with mu held.
-func (p *peer) wait(ctx context.Context, f func() bool) bool {
-	for {
-		p.mu.Lock()
-		ok, changed := f(), p.changed
-		p.mu.Unlock()
-		if ok {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
 
 func (p *peer) run(stopped context.Context) (code int, err error) {
 	o := p.o
@@ -247,14 +93,14 @@ func (p *peer) run(stopped context.Context) (code int, err error) {
 		failed = p.publish(ctx)
 	}
 	if failed == nil {
-		p.wait(ctx, func() bool {
+		p.mu.Wait(ctx, func() bool {
 			return o.mode == "sub" && o.count > 0 && p.received >= o.count || p.corrupt > 0 || (o.mode == "pub" || o.mode == "client") && !o.stay
 		})
 	}
 	if o.mode == "sub" && o.reliable {
 		// The writers leave first, so that the last acknowledgements arrive.
 		second, cancel := context.WithTimeout(ctx, time.Second)
-		p.wait(second, func() bool { return p.writers == 0 })
+		p.mu.Wait(second, func() bool { return p.writers == 0 })
 		cancel()
 	}
 	return p.end(stopped, failed)
@@ -348,7 +194,7 @@ func (p *peer) match(count *int, matched bool) {
 		p.event("matched %d", n)
 	}
 	p.release()
-	p.notify()
+	p.mu.Changed()
 }
 
 func (p *peer) deliver(s rtps.Sample) {
@@ -397,51 +243,7 @@ func (p *peer) deliver(s rtps.Sample) {
 		p.received++
 		p.event("received %d %d", m.number, len(m.data))
 	}
-	p.notify()
-}
-
-// serve answers a request to its client alone, in the client's mapping.
-func (p *peer) serve(s rtps.Sample, header []byte, m sample) {
-	h := held{since: time.Now(), answer: append([]byte{0, 1, 0, 0}, header...)}
-	h.answer = m.append(h.answer)
-	if s.Related != nil {
-		reader := s.Related.Writer
-		h.o.Related = &rtps.SampleIdentity{Writer: reader, Sequence: s.Sequence}
-		h.to = func() []wire.GUID {
-			for _, e := range p.writer.Matched() {
-				if e.GUID == reader {
-					return []wire.GUID{reader}
-				}
-			}
-			return nil
-		}
-	} else {
-		h.to = func() (to []wire.GUID) {
-			for _, e := range p.writer.Matched() {
-				if e.GUID.Prefix == s.Writer.Prefix {
-					to = append(to, e.GUID)
-				}
-			}
-			return to
-		}
-	}
-	p.held = append(p.held, h)
-	p.release()
-}
-
-// release answers what is held, as far as the readers are known by now.
-func (p *peer) release() {
-	rest := p.held[:0]
-	for _, h := range p.held {
-		if h.o.To = h.to(); len(h.o.To) > 0 {
-			if _, err := p.writer.Write(h.answer, h.o); err != nil {
-				fmt.Fprintln(os.Stderr, "go: answer:", err)
-			}
-		} else if time.Since(h.since) < 10*time.Second {
-			rest = append(rest, h)
-		}
-	}
-	p.held = rest
+	p.mu.Changed()
 }
 
 func (p *peer) write(ctx context.Context, m sample) error {
@@ -466,7 +268,7 @@ func (p *peer) write(ctx context.Context, m sample) error {
 
 func (p *peer) publish(ctx context.Context) error {
 	o := p.o
-	if !p.wait(ctx, func() bool { return p.matched >= o.match }) {
+	if !p.mu.Wait(ctx, func() bool { return p.matched >= o.match }) {
 		return ctx.Err()
 	}
 	if o.mode == "pub" && o.reliable && o.match > 0 {
@@ -488,7 +290,7 @@ func (p *peer) publish(ctx context.Context) error {
 			return err
 		}
 		second, cancel := context.WithTimeout(ctx, time.Second)
-		warming = !p.wait(second, func() bool { return !p.waiting })
+		warming = !p.mu.Wait(second, func() bool { return !p.waiting })
 		cancel()
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -524,7 +326,7 @@ func (p *peer) publish(ctx context.Context) error {
 			continue
 		}
 		reply, cancel := context.WithTimeout(ctx, time.Duration(o.replyTimeout*float64(time.Second)))
-		ok := p.wait(reply, func() bool { return !p.waiting })
+		ok := p.mu.Wait(reply, func() bool { return !p.waiting })
 		cancel()
 		p.mu.Lock()
 		if ok {

@@ -4,13 +4,9 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,34 +28,14 @@ const patience = 40 * time.Second
 
 var vendors = []rosdds.Vendor{rosdds.Cyclone, rosdds.FastDDS}
 
-// binary is the program hnet_bridge, built from this tree once per process.
-var binary = sync.OnceValues(func() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	path := filepath.Join(cache, "hnet_bridge", "rosnode", "hnet_bridge")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/hnet_bridge")
-	cmd.Dir = fleet.Root()
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("hnet_bridge could not be built: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
 // startNode starts hnet_bridge on a host, with parameters in the form name:=value. ~/peers comes once in 10 s, or when there is news.
 func startNode(t *testing.T, h *lab.Host, parameters ...string) *lab.Process {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
 	args := []string{"--ros-args", "-p", "publish_rate:=0.1"}
 	for _, p := range parameters {
 		args = append(args, "-p", p)
 	}
-	return h.Start(t, path, args...)
+	return h.Start(t, fleet.Binary(t, "hnet_bridge"), args...)
 }
 
 func fields(s string, more ...any) []string { return strings.Fields(fmt.Sprintf(s, more...)) }

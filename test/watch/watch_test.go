@@ -8,9 +8,7 @@ import (
 	"math"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -229,22 +227,6 @@ func (r *robot) topic(other *robot, name string) (api.TopicTraffic, error) {
 	return api.TopicTraffic{}, fmt.Errorf("there is no %s among %v", name, names)
 }
 
-// rosNode is the program hnet_bridge, built from this tree once per process.
-var rosNode = sync.OnceValues(func() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	path := filepath.Join(cache, "hnet_bridge", "watch", "hnet_bridge")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "./cmd/hnet_bridge")
-	cmd.Dir = fleet.Root()
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("hnet_bridge could not be built: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
 // metrics is what Prometheus would get.
 func (r *robot) metrics() string {
 	r.t.Helper()
@@ -316,11 +298,7 @@ func TestTopics(t *testing.T) {
 			t.Errorf("%s: %+v %v", name, row, err)
 		}
 	}
-	program, err := rosNode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.Start(t, program)
+	a.Start(t, fleet.Binary(t, "hnet_bridge"))
 	a.node("traffic").WaitLine(fmt.Sprintf(`^traffic robot2 /cmd_vel geometry_msgs/msg/Twist %d %d$`, hnet_bridge.TopicTrafficLaneUrgent, commandRate), patience)
 	metrics := a.metrics()
 	if want := fmt.Sprintf(`hnet_topic_samples_total{peer=%q,hostname="robot2",topic="/cmd_vel",kind="topic",direction="transmit"}`, b.Address); !strings.Contains(metrics, want) {

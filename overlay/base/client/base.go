@@ -10,24 +10,15 @@ import (
 
 // Times of a Base's life.
 const (
-	tcpAfter       = 1500 * time.Millisecond // without an answer over UDP
-	udpRetry       = 30 * time.Second        // while on TCP
-	udpRetryLow    = 90 * time.Second
-	udpRetryTries  = 2
 	measureEvery   = time.Hour
 	measureLow     = 6 * time.Hour
 	slowAfter      = 2500 * time.Millisecond // another is tried beside one that takes so long to register
-	backoffFirst   = time.Second
-	backoffMax     = 60 * time.Second
-	backoffIdle    = time.Hour // when it is not needed
 	retireAfter    = 3 * time.Second
 	flapWithin     = time.Minute
 	usedFor        = 120 * time.Second
 	wantedFor      = 60 * time.Second
 	drainGrace     = 5 * time.Second
 	renewInterval  = time.Second
-	resolveAgain   = 30 * time.Second
-	maxEndpoints   = 8
 	complainAgain  = 10 * time.Minute
 	tcpHandicap    = 100 * time.Millisecond
 	stickyHandicap = 5 * time.Millisecond
@@ -82,87 +73,6 @@ type base struct {
 	udpAgain  time.Time // while on TCP
 }
 
-// endpoints are where the Base may be by UDP, the one that answered last first, then both families in turn.
-func (b *base) endpoints() []netip.AddrPort {
-	all := slices.Clone(b.server.Endpoints)
-	if b.server.UDP != 0 {
-		for _, a := range b.resolved {
-			all = append(all, netip.AddrPortFrom(a, b.server.UDP))
-		}
-	}
-	var out []netip.AddrPort
-	add := func(e netip.AddrPort) {
-		e = netip.AddrPortFrom(e.Addr().Unmap(), e.Port())
-		if len(out) < maxEndpoints && !slices.Contains(out, e) && b.m.reachable(e) {
-			out = append(out, e)
-		}
-	}
-	if b.good.IsValid() && slices.Contains(all, b.good) {
-		add(b.good)
-	}
-	var four, six []netip.AddrPort
-	for _, e := range all {
-		if e.Addr().Unmap().Is4() {
-			four = append(four, e)
-		} else {
-			six = append(six, e)
-		}
-	}
-	for i := range max(len(four), len(six)) {
-		if i < len(four) {
-			add(four[i])
-		}
-		if i < len(six) {
-			add(six[i])
-		}
-	}
-	return out
-}
-
-// byUDP tells whether there is an endpoint to say hello to.
-func (b *base) byUDP() bool { return len(b.endpoints()) > 0 }
-
-// resolve asks for the addresses of the name when they are wanted.
-func (b *base) resolve(now time.Time) {
-	if b.literal || b.server.Host == "" || b.resolving || now.Before(b.resolvable) || len(b.resolved) > 0 && !b.stale {
-		return
-	}
-	b.resolving, b.stale = true, false
-	b.m.do(action{kind: actResolve, base: b.server.Address, host: b.server.Host})
-}
-
-// resolvedTo takes the answer.
-func (b *base) resolvedTo(now time.Time, addrs []netip.Addr, err error) {
-	b.resolving = false
-	if err != nil || len(addrs) == 0 {
-		b.dnsFails++
-		b.resolvable = now.Add(b.m.jitter(min(backoffFirst<<min(b.dnsFails-1, 6), backoffMax)))
-		b.err = "the name " + b.server.Host + " has no address"
-		if err != nil {
-			b.err = err.Error()
-		}
-		b.stale = true
-		return
-	}
-	b.dnsFails, b.stale, b.resolvable = 0, false, now.Add(resolveAgain)
-	fresh := len(b.resolved) == 0 || !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return slices.Contains(b.resolved, a) })
-	b.resolved = addrs[:min(len(addrs), maxEndpoints)]
-	if fresh && b.cur == nil {
-		// Whatever failed before, failed elsewhere.
-		b.forgive()
-	}
-}
-
-// forgive forgets failures.
-func (b *base) forgive() {
-	b.failures, b.flaps, b.measureAt = 0, 0, time.Time{}
-	if b.udp == nil && b.tcp == nil {
-		b.round = time.Time{}
-	} else {
-		b.udpTried = b.udp != nil
-	}
-}
-
 // answered notes how long the Base took to answer a hello.
 func (b *base) answered(now time.Time, rtt time.Duration, tcp bool, from netip.AddrPort) {
 	if b.failures > 0 || b.rtt == 0 {
@@ -211,9 +121,7 @@ func (b *base) adopt(now time.Time, r *registration) {
 	} else {
 		b.tcp = nil
 	}
-	if b.old != nil {
-		b.old.end(now, false)
-	}
+	b.retire(now)
 	b.old, b.retireAt = b.cur, now.Add(retireAfter)
 	b.cur = r
 	m.registrations[r.way.index] = r
@@ -228,16 +136,16 @@ func (b *base) adopt(now time.Time, r *registration) {
 	m.plan(now)
 	r.begin(now, b.old)
 	if b.old != nil && !b.old.linked() {
-		b.old.end(now, false)
-		b.old = nil
+		b.retire(now)
 	}
 }
 
-func (b *base) udpRetry() time.Duration {
-	if b.m.cfg.lowData {
-		return b.m.jitter(udpRetryLow)
+// retire ends the registration whose place another has taken.
+func (b *base) retire(now time.Time) {
+	if b.old != nil {
+		b.old.end(now, false)
+		b.old = nil
 	}
-	return b.m.jitter(udpRetry)
 }
 
 // links tells whether the registration in force has a Relay to a peer.
@@ -245,64 +153,11 @@ func (b *base) links(p netip.Addr) bool {
 	return b.cur != nil && !b.cur.ended && b.cur.channels.relay(p) != nil
 }
 
-// attemptFailed notes that a handshake over one transport came to nothing.
-func (b *base) attemptFailed(now time.Time, tcp bool, why string) {
-	b.stale = true
-	if !tcp && b.cur != nil && b.cur.dial != 0 {
-		b.udpAgain = now.Add(b.udpRetry())
-	}
-	if b.cur == nil || tcp || b.err == "" {
-		b.err = why
-	}
-	switch {
-	case b.udp != nil || b.tcp != nil:
-	case !b.round.IsZero():
-		if b.tcpTried || b.server.TCP == 0 {
-			b.roundFailed(now)
-		}
-	case b.cur == nil:
-		b.fails(now)
-	}
-}
-
-// roundFailed notes that there was no way to register.
-func (b *base) roundFailed(now time.Time) {
-	b.round, b.renewing = time.Time{}, false
-	if b.cur == nil {
-		b.preferTCP = false
-		b.fails(now)
-	}
-}
-
-func (b *base) fails(now time.Time) {
-	b.failures++
-	b.failedAt, b.factor = now, float64(b.m.jitter(time.Second))/float64(time.Second)
-}
-
-// retryAt is when the next try may begin.
-func (b *base) retryAt() time.Time {
-	at := b.notBefore
-	if b.failures > 0 {
-		limit := backoffIdle
-		if b.m.short || b.until.After(b.failedAt) {
-			limit = backoffMax
-		}
-		wait := min(backoffFirst<<min(b.failures-1, 12), limit)
-		if retry := b.failedAt.Add(time.Duration(float64(wait) * b.factor)); retry.After(at) {
-			at = retry
-		}
-	}
-	return at
-}
-
 // lost ends the registration in force; failed says that the Base is to be taken for dead.
 func (b *base) lost(now time.Time, why string, failed bool) {
 	r := b.cur
 	b.cur, b.warm, b.renewing, b.round = nil, false, false, time.Time{}
-	if b.old != nil {
-		b.old.end(now, false)
-		b.old = nil
-	}
+	b.retire(now)
 	r.end(now, false)
 	b.err = why
 	b.m.do(action{kind: actEvent, event: Event{Type: Lost, Base: b.server.Address}})
@@ -340,10 +195,7 @@ func (b *base) cancel() {
 func (b *base) release(now time.Time) {
 	r := b.cur
 	b.cur, b.warm, b.renewing, b.round = nil, false, false, time.Time{}
-	if b.old != nil {
-		b.old.end(now, false)
-		b.old = nil
-	}
+	b.retire(now)
 	r.end(now, true)
 	b.leaveAt = time.Time{}
 	b.m.do(action{kind: actEvent, event: Event{Type: Lost, Base: b.server.Address}})
@@ -449,77 +301,9 @@ func (b *base) tick(now time.Time) {
 	}
 	if b.old != nil {
 		if b.old.tick(now); b.old.ended || !now.Before(b.retireAt) || !b.old.linked() {
-			b.old.end(now, false)
-			b.old = nil
+			b.retire(now)
 		}
 	}
-}
-
-// trying tells whether the Base is to be registered with now.
-func (b *base) trying(now time.Time) bool {
-	return b.keep && b.m.signed != nil && (b.renewing && b.cur != nil || b.cur == nil && !now.Before(b.retryAt()))
-}
-
-// start begins what the plan asks for.
-func (b *base) start(now time.Time) {
-	if !b.keep && b.cur != nil {
-		b.release(now)
-	}
-	byUDP := b.byUDP()
-	if !b.trying(now) {
-		b.round = time.Time{}
-		if b.tcp != nil {
-			b.tcp.done()
-		}
-		if b.udp != nil && b.udp.stage == registering && b.cur == nil {
-			b.udp.done()
-		}
-		switch {
-		case b.udp != nil || !byUDP:
-		case b.cur != nil && b.cur.dial != 0 && b.keep && !now.Before(b.udpAgain):
-			b.hello(now, udpRetryTries)
-		case b.cur == nil && b.measureDue(now):
-			b.hello(now, probeTries)
-		}
-		return
-	}
-	if b.round.IsZero() {
-		b.round, b.udpTried, b.tcpTried = now, false, false
-	}
-	if byUDP && !b.udpTried {
-		b.udpTried = true
-		limit := fullTries
-		if b.failures > 1 {
-			limit = probeTries
-		}
-		if b.udp != nil {
-			b.udp.limit = limit
-		} else {
-			b.hello(now, limit)
-		}
-	}
-	if !now.Before(b.tcpAt(now)) {
-		b.dialTCP(now)
-	}
-	if b.udp == nil && b.tcp == nil && (b.tcpTried || b.server.TCP == 0) {
-		if !byUDP && b.err == "" {
-			b.err = "no usable address"
-		}
-		b.roundFailed(now)
-	}
-}
-
-// tcpAt is when TCP is to be tried in this round; far away if not at all.
-func (b *base) tcpAt(now time.Time) time.Time {
-	switch {
-	case b.tcpTried || b.server.TCP == 0 || b.round.IsZero():
-		return b.m.never
-	case b.renewing && b.cur != nil && b.cur.dial == 0 && b.cur.doubtful(now):
-		return b.round // UDP answered until now: something on the way stopped passing it
-	case b.udpTried && b.udp == nil, b.server.UDP == 0 && len(b.server.Endpoints) == 0, b.preferTCP:
-		return b.round
-	}
-	return b.round.Add(tcpAfter)
 }
 
 // measureDue tells whether it is time to see how far the Base is.
@@ -528,28 +312,6 @@ func (b *base) measureDue(now time.Time) bool {
 		return !now.Before(b.retryAt())
 	}
 	return !now.Before(b.measureAt) && !now.Before(b.notBefore)
-}
-
-func (b *base) hello(now time.Time, tries int) {
-	a := &attempt{b: b, limit: tries}
-	b.udp = a
-	a.greet(now)
-}
-
-func (b *base) dialTCP(now time.Time) {
-	b.tcpTried = true
-	m := b.m
-	m.dials++
-	a := &attempt{b: b, dial: m.dials, stage: dialing, next: now.Add(dialTimeout + time.Second)}
-	b.tcp = a
-	m.conns[a.dial] = b
-	var addrs []netip.Addr
-	for _, addr := range b.resolved {
-		if m.reachable(netip.AddrPortFrom(addr, b.server.TCP)) {
-			addrs = append(addrs, addr)
-		}
-	}
-	m.do(action{kind: actDial, dial: a.dial, base: b.server.Address, host: b.server.Host, port: b.server.TCP, addrs: addrs})
 }
 
 // next is when tick or start have something to do.

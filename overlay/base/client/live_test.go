@@ -3,7 +3,6 @@ package client
 import (
 	"bufio"
 	"bytes"
-	"container/heap"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -176,8 +175,7 @@ func (l *liveBase) tick(stop chan struct{}) {
 			l.mu.Lock()
 			s := l.base.s
 			s.now = now
-			for len(s.events) > 0 && !s.events[0].at.After(now) {
-				heap.Pop(&s.events).(event).do()
+			for s.queue.Step(&s.now, now) {
 			}
 			l.mu.Unlock()
 		}

@@ -2,17 +2,17 @@
 package pacetest
 
 import (
-	"container/heap"
 	"math/rand/v2"
 	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/test/virtual"
 )
 
 // World is virtual time: events run in their order, at once.
 type World struct {
-	Now    time.Time
-	Rand   *rand.Rand
-	events events
-	order  uint64
+	Now   time.Time
+	Rand  *rand.Rand
+	queue virtual.Queue
 }
 
 // NewWorld returns a World in which nothing is due. The same seed gives the same run.
@@ -25,8 +25,7 @@ func (w *World) At(t time.Time, f func()) {
 	if t.Before(w.Now) {
 		t = w.Now
 	}
-	w.order++
-	heap.Push(&w.events, event{t, w.order, f})
+	w.queue.At(t, f)
 }
 
 // After runs f after d.
@@ -41,40 +40,7 @@ func (w *World) Every(d time.Duration, f func()) {
 }
 
 // Run lets time pass.
-func (w *World) Run(d time.Duration) {
-	end := w.Now.Add(d)
-	for len(w.events) > 0 && !w.events[0].at.After(end) {
-		e := heap.Pop(&w.events).(event)
-		w.Now = e.at
-		e.f()
-	}
-	w.Now = end
-}
-
-type event struct {
-	at    time.Time
-	order uint64
-	f     func()
-}
-
-type events []event
-
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	if e[i].at.Equal(e[j].at) {
-		return e[i].order < e[j].order
-	}
-	return e[i].at.Before(e[j].at)
-}
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
-func (e *events) Pop() any {
-	last := len(*e) - 1
-	x := (*e)[last]
-	(*e)[last] = event{}
-	*e = (*e)[:last]
-	return x
-}
+func (w *World) Run(d time.Duration) { w.queue.Run(&w.Now, d) }
 
 // Link is a bottleneck: a FIFO buffer in front of a rate, then a delay. Its fields may change at any time.
 type Link struct {

@@ -2,7 +2,6 @@ package machine
 
 import (
 	"bytes"
-	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -11,15 +10,15 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
+	"github.com/hnet-robotics/hnet_bridge/test/virtual"
 )
 
 // simulation is a set of participants, each on a host of its own or several on one, on one Ethernet in virtual time.
 type simulation struct {
 	t      testing.TB
 	now    time.Time
+	queue  virtual.Queue
 	random *rand.Rand
-	events eventQueue
-	order  int
 	nodes  []*simNode
 
 	loss      float64       // of each delivery
@@ -42,27 +41,6 @@ type simNode struct {
 	bytes int
 }
 
-type event struct {
-	at    time.Time
-	order int
-	do    func()
-}
-
-type eventQueue []event
-
-func (q eventQueue) Len() int { return len(q) }
-func (q eventQueue) Less(i, j int) bool {
-	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].order < q[j].order
-}
-func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *eventQueue) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *eventQueue) Pop() any {
-	last := (*q)[len(*q)-1]
-	(*q)[len(*q)-1] = event{}
-	*q = (*q)[:len(*q)-1]
-	return last
-}
-
 func newSimulation(t testing.TB) *simulation {
 	s := &simulation{
 		t: t, now: time.Unix(1_700_000_000, 0), random: rand.New(rand.NewPCG(1, 2)), delay: 200 * time.Microsecond,
@@ -74,22 +52,16 @@ func newSimulation(t testing.TB) *simulation {
 	return s
 }
 
-func (s *simulation) after(d time.Duration, do func()) {
-	s.order++
-	heap.Push(&s.events, event{s.now.Add(d), s.order, do})
-}
+func (s *simulation) after(d time.Duration, do func()) { s.queue.At(s.now.Add(d), do) }
 
 // run lets virtual time pass.
 func (s *simulation) run(d time.Duration) {
 	s.t.Helper()
 	end := s.now.Add(d)
-	for len(s.events) > 0 && !s.events[0].at.After(end) {
+	for s.queue.Step(&s.now, end) {
 		if s.budget--; s.budget < 0 {
 			s.t.Fatal("the simulation does not come to rest")
 		}
-		e := heap.Pop(&s.events).(event)
-		s.now = e.at
-		e.do()
 	}
 	s.now = end
 }

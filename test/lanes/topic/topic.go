@@ -93,11 +93,12 @@ func (p *Peer) Samples() (list []Sample) {
 	return list
 }
 
-// Now is the machine's monotonic clock, which all namespaces and programs share.
+// Now is the machine's monotonic clock, which all namespaces and programs share. Without one nothing can be measured: the program ends.
 func Now() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		panic(err)
+		fmt.Fprintln(os.Stderr, "topic: no monotonic clock:", err)
+		os.Exit(1)
 	}
 	return time.Duration(t.Nano())
 }

@@ -1,4 +1,5 @@
-package main
+// Package packets writes down what robots sent and received, for who has to find out why a path came late.
+package packets
 
 import (
 	"encoding/binary"
@@ -11,19 +12,16 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/test/lab"
 )
 
-// maxTraced is how many packets of one robot are printed.
-const maxTraced = 400
-
-// describe writes a robot's UDP packets, one per line, times counted from began.
-func describe(frames []lab.Frame, began time.Time) string {
+// UDP writes the UDP packets among frames, one per line, times counted from began: as many as most, but for those that leaveOut names, if it is not nil.
+func UDP(frames []lab.Frame, began time.Time, most int, leaveOut func(lab.Packet) bool) string {
 	var b strings.Builder
 	n := 0
 	for _, f := range frames {
 		p := f.Decode()
-		if p.Kind != lab.UDP {
+		if p.Kind != lab.UDP || leaveOut != nil && leaveOut(p) {
 			continue
 		}
-		if n++; n > maxTraced {
+		if n++; n > most {
 			fmt.Fprintf(&b, "and more\n")
 			break
 		}
