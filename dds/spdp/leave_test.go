@@ -10,12 +10,7 @@ import (
 func TestLeave(t *testing.T) {
 	for _, loss := range []float64{0, 0.2} {
 		w := newWorld(t, 3)
-		w.whitelist()
-		var list []*program
-		for _, h := range w.hosts {
-			h.start()
-			list = append(list, h.program(0), h.program(0))
-		}
+		list := w.populate(2)
 		w.run(5 * time.Second)
 		w.must(list, all, "at first")
 		w.loss = loss
@@ -47,12 +42,7 @@ func TestLeave(t *testing.T) {
 // TestStay: who was bid farewell and then was not taken off the list is back a second later.
 func TestStay(t *testing.T) {
 	w := newWorld(t, 2)
-	w.whitelist()
-	var list []*program
-	for _, h := range w.hosts {
-		h.start()
-		list = append(list, h.program(0))
-	}
+	list := w.populate(1)
 	w.run(5 * time.Second)
 	w.must(list, all, "at first")
 	a, b := w.hosts[0], w.hosts[1]

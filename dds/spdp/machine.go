@@ -205,7 +205,7 @@ func (m *Machine) Next(now time.Time) time.Time {
 		}
 	}
 	for _, p := range m.peers {
-		if p.connected {
+		if m.tells(p) {
 			earlier(p.due)
 		}
 	}
@@ -223,7 +223,7 @@ func (m *Machine) Tick(now time.Time) {
 		m.injectSome(l)
 	}
 	for _, p := range m.peers {
-		if p.connected && !p.due.IsZero() && !now.Before(p.due) {
+		if m.tells(p) && !p.due.IsZero() && !now.Before(p.due) {
 			m.sendDigest(now, p)
 		}
 	}

@@ -221,12 +221,7 @@ func TestSamePort(t *testing.T) {
 
 func TestPeers(t *testing.T) {
 	w := newWorld(t, 3)
-	w.whitelist()
-	var list []*program
-	for _, h := range w.hosts {
-		h.start()
-		list = append(list, h.program(0), h.program(0))
-	}
+	list := w.populate(2)
 	w.run(5 * time.Second)
 	w.must(list, all, "at first")
 	a, b := w.hosts[0], w.hosts[1]
@@ -307,12 +302,7 @@ func TestRestart(t *testing.T) {
 func TestReleases(t *testing.T) {
 	w := newWorld(t, 3)
 	w.hosts[0].release, w.hosts[1].release = Humble, Iron
-	w.whitelist()
-	var list []*program
-	for _, h := range w.hosts {
-		h.start()
-		list = append(list, h.program(0))
-	}
+	list := w.populate(1)
 	hashed := w.hosts[0].newProgram(0)
 	hashed.user = "typehash=RIHS01_00;"
 	hashed.announceAlways()
@@ -337,10 +327,7 @@ func TestReleases(t *testing.T) {
 // TestIdle: without participants nothing is sent and nothing wakes the daemon.
 func TestIdle(t *testing.T) {
 	w := newWorld(t, 2)
-	w.whitelist()
-	for _, h := range w.hosts {
-		h.start()
-	}
+	w.populate(0)
 	w.run(time.Minute)
 	before := w.datagrams
 	w.run(time.Hour)
@@ -364,12 +351,7 @@ func TestIdle(t *testing.T) {
 // TestChange: what a participant says of itself anew is passed on.
 func TestChange(t *testing.T) {
 	w := newWorld(t, 2)
-	w.whitelist()
-	var list []*program
-	for _, h := range w.hosts {
-		h.start()
-		list = append(list, h.program(0), h.program(0))
-	}
+	list := w.populate(2)
 	w.run(3 * time.Second)
 	list[0].user, list[0].sn = "changed", 2
 	list[0].announce()

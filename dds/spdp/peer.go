@@ -24,7 +24,7 @@ type peer struct {
 	leaving time.Time // it was bid farewell, and nothing is exchanged with it until then
 	left    bool      // it has heard so
 
-	quiet     bool      // idle, and there was nobody to tell it of
+	idle      bool      // there is no session with it
 	due       time.Time // of the next digest to it
 	haste     int
 	sent      time.Time
@@ -91,13 +91,11 @@ func (m *Machine) SetPeers(now time.Time, list []Peer) {
 		}
 		p.listed = true
 		m.moved(now, p, l.IPv4)
-		// An idle peer is not woken to be told that there is nobody: whoever listens would learn that it is on the whitelist.
-		quiet := l.Idle && len(m.locals) == 0
-		if l.Connected && !quiet && (!p.connected || p.quiet) {
+		told := m.tells(p)
+		if p.connected, p.idle = l.Connected, l.Idle; !told && m.tells(p) {
 			p.due, p.haste = now, 0
 		}
-		p.quiet = quiet
-		if p.connected = l.Connected; !p.connected {
+		if !p.connected {
 			m.forgetWaiting(p)
 		}
 	}
@@ -111,6 +109,12 @@ func (m *Machine) SetPeers(now time.Time, list []Peer) {
 		}
 	}
 	m.wake(now)
+}
+
+// tells says whether digests go to a peer. An idle one is not woken to be told that there is nobody: what wakes it are handshakes, by which
+// whoever listens would learn that it is on the whitelist.
+func (m *Machine) tells(p *peer) bool {
+	return p.connected && (!p.idle || len(m.locals) > 0 || !p.leaving.IsZero())
 }
 
 // moved takes over a peer's IPv4 address. Who knows participants at another is told that they ended; what was left out
@@ -212,6 +216,7 @@ func (m *Machine) Remote(now time.Time, from netip.AddrPort, b []byte) {
 	if p == nil || from.Port() != PeerPort {
 		return
 	}
+	p.idle = false // it came by a session
 	if !p.messages.take(now, messageRate, messageBurst) {
 		m.stats.Limited++
 		return

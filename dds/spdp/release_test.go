@@ -67,12 +67,7 @@ func TestMixedHost(t *testing.T) {
 		h.release = Iron // of what does not tell
 		h.detect = func(port uint16) Release { asked++; return of[port] }
 	}
-	w.whitelist()
-	var list []*program
-	for _, h := range w.hosts {
-		h.start()
-		list = append(list, h.program(0), h.program(0), h.program(0))
-	}
+	list := w.populate(3)
 	w.run(time.Minute)
 	w.must(list, func(a, b *program) bool { return (a.port == 7410) == (b.port == 7410) }, "kept apart")
 	if asked != len(list) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hnet-robotics/hnet_bridge/overlay/socket"
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
 )
 
@@ -71,8 +72,8 @@ type arrival struct {
 type runner struct {
 	Config
 	machine     *Machine
-	local, peer *socket
-	local4      *socket // nil without an IPv4 address
+	local, peer *socket.UDP
+	local4      *socket.UDP // nil without an IPv4 address
 	four        netip.Addr
 	four4       time.Time // when to try to listen there again
 	leaving     []leaving
@@ -106,14 +107,14 @@ func Run(ctx context.Context, c Config) error {
 	if r.local, err = r.bind(ctx, LocalPort); err != nil || r.local == nil {
 		return err
 	}
-	defer r.local.conn.Close()
+	defer r.local.Close()
 	if r.peer, err = r.bind(ctx, PeerPort); err != nil || r.peer == nil {
 		return err
 	}
-	defer r.peer.conn.Close()
+	defer r.peer.Close()
 	defer func() { r.listenFour(ctx, netip.Addr{}) }()
 	for _, s := range r.listenLoopback(ctx) {
-		defer s.conn.Close()
+		defer s.Close()
 		go r.read(ctx, s, true)
 	}
 	go r.read(ctx, r.local, true)
@@ -268,7 +269,7 @@ func (r *runner) flush() {
 				continue
 			}
 		}
-		if _, err := s.conn.WriteToUDPAddrPort(d.Payload, d.To); err != nil && !errors.Is(err, net.ErrClosed) {
+		if err := s.Write(d.Payload, d.To); err != nil && !errors.Is(err, net.ErrClosed) {
 			r.Log.Debug("DDS discovery relay: not sent", "to", d.To, "err", err)
 		}
 	}

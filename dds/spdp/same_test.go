@@ -10,14 +10,7 @@ func TestSame(t *testing.T) {
 	rate := func(each int) float64 {
 		w := newWorld(t, 3)
 		w.quick = true
-		w.whitelist()
-		var list []*program
-		for _, h := range w.hosts {
-			h.start()
-			for range each {
-				list = append(list, h.program(0))
-			}
-		}
+		list := w.populate(each)
 		w.run(time.Minute)
 		w.must(list, all, "after a minute")
 		datagrams, bytes := w.datagrams, w.bytes
@@ -38,11 +31,7 @@ func TestSame(t *testing.T) {
 func TestRefusedOnce(t *testing.T) {
 	w := newWorld(t, 2)
 	w.hosts[0].four = fourOf(1) // which the other does not know
-	w.whitelist()
-	for _, h := range w.hosts {
-		h.start()
-		h.program(0)
-	}
+	w.populate(1)
 	p := w.hosts[0].newProgram(0)
 	p.only4 = true
 	p.announceAlways()
@@ -77,12 +66,7 @@ func TestChurn(t *testing.T) {
 func churn(t *testing.T, restarts bool) {
 	w := newWorld(t, 4)
 	w.loss = 0.15
-	w.whitelist()
-	var list []*program
-	for _, h := range w.hosts {
-		h.start()
-		list = append(list, h.program(0), h.program(0))
-	}
+	list := w.populate(2)
 	for range 400 {
 		w.run(time.Duration(w.rng.IntN(1500)) * time.Millisecond)
 		h := w.hosts[w.rng.IntN(len(w.hosts))]

@@ -1,7 +1,6 @@
 package spdp
 
 import (
-	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -10,20 +9,20 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/ros_pkg/rtps/wire"
+	"github.com/hnet-robotics/hnet_bridge/test/virtual"
 )
 
 // world is hosts with daemons and participants, in virtual time.
 type world struct {
-	t      *testing.T
-	now    time.Time
-	rng    *rand.Rand
-	loss   float64 // between daemons
-	quick  bool    // what a participant knows is not looked at again
-	delay  time.Duration
-	events events
-	seq    int
-	hosts  []*simHost
-	by     map[netip.Addr]*simHost
+	t     *testing.T
+	now   time.Time
+	queue virtual.Queue
+	rng   *rand.Rand
+	loss  float64 // between daemons
+	quick bool    // what a participant knows is not looked at again
+	delay time.Duration
+	hosts []*simHost
+	by    map[netip.Addr]*simHost
 	// between daemons, all of it
 	datagrams, bytes int
 }
@@ -63,26 +62,6 @@ type program struct {
 	user    string
 }
 
-type event struct {
-	at  time.Time
-	seq int
-	f   func()
-}
-
-type events []event
-
-func (e events) Len() int { return len(e) }
-func (e events) Less(i, j int) bool {
-	return e[i].at.Before(e[j].at) || e[i].at.Equal(e[j].at) && e[i].seq < e[j].seq
-}
-func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(v any)   { *e = append(*e, v.(event)) }
-func (e *events) Pop() any {
-	last := (*e)[len(*e)-1]
-	*e = (*e)[:len(*e)-1]
-	return last
-}
-
 func newWorld(t *testing.T, hosts int) *world {
 	w := &world{t: t, now: time.Unix(1e9, 0), rng: rand.New(rand.NewPCG(1, 2)), delay: 20 * time.Millisecond, by: map[netip.Addr]*simHost{}}
 	for i := range hosts {
@@ -99,20 +78,9 @@ func overlayAddr(i int) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-func (w *world) after(d time.Duration, f func()) {
-	w.seq++
-	heap.Push(&w.events, event{w.now.Add(d), w.seq, f})
-}
+func (w *world) after(d time.Duration, f func()) { w.queue.At(w.now.Add(d), f) }
 
-func (w *world) run(d time.Duration) {
-	end := w.now.Add(d)
-	for len(w.events) > 0 && !w.events[0].at.After(end) {
-		e := heap.Pop(&w.events).(event)
-		w.now = e.at
-		e.f()
-	}
-	w.now = end
-}
+func (w *world) run(d time.Duration) { w.queue.Run(&w.now, d) }
 
 // whitelist makes all hosts each other's connected peers.
 func (w *world) whitelist() {
@@ -127,6 +95,18 @@ func (w *world) whitelist() {
 			h.setPeers()
 		}
 	}
+}
+
+// populate starts daemons that are each other's peers, and so many participants of domain 0 with each.
+func (w *world) populate(each int) (list []*program) {
+	w.whitelist()
+	for _, h := range w.hosts {
+		h.start()
+		for range each {
+			list = append(list, h.program(0))
+		}
+	}
+	return list
 }
 
 func (h *simHost) setPeers() {

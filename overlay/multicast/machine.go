@@ -48,7 +48,7 @@ type machine struct {
 type peer struct {
 	address, four     netip.Addr
 	connected, listed bool
-	quiet             bool
+	idle              bool
 
 	run, counter uint32
 	groups       []netip.Addr
@@ -104,13 +104,12 @@ func (m *machine) setPeers(now time.Time, list []Peer) {
 		if p.listed = true; p.four != l.IPv4 {
 			p.four, m.changed = l.IPv4, true
 		}
-		quiet := l.Idle && len(m.joined) == 0
-		if l.Connected && !quiet && (!p.connected || p.quiet) {
-			p.due, p.done = now, 0
-		}
-		p.quiet = quiet
+		told := m.tells(p)
 		if p.connected != l.Connected {
 			p.connected, m.changed = l.Connected, true
+		}
+		if p.idle = l.Idle; !told && m.tells(p) {
+			p.due, p.done = now, 0
 		}
 	}
 	for a, p := range m.peers {
@@ -121,10 +120,18 @@ func (m *machine) setPeers(now time.Time, list []Peer) {
 	}
 }
 
+// tells says whether a peer is told of this host's groups. An idle one is not woken when there are none: what wakes it are handshakes, by which whoever
+// listens would learn that it is on the whitelist.
+func (m *machine) tells(p *peer) bool { return p.connected && (!p.idle || len(m.joined) > 0) }
+
 // message takes a datagram that came to Port through the tunnel.
 func (m *machine) message(now time.Time, from netip.AddrPort, b []byte) {
 	p := m.peers[from.Addr()]
-	if p == nil || from.Port() != Port || !p.messages.take(now, len(b)) {
+	if p == nil || from.Port() != Port {
+		return
+	}
+	p.idle = false // it came by a session
+	if !p.messages.take(now, len(b)) {
 		return
 	}
 	msg, err := parseMessage(b)
@@ -149,7 +156,7 @@ func (m *machine) next() (next time.Time) {
 		}
 	}
 	for _, p := range m.peers {
-		if p.connected {
+		if m.tells(p) {
 			earlier(p.due)
 		}
 		if len(p.groups) > 0 {
@@ -165,7 +172,7 @@ func (m *machine) tick(now time.Time) {
 		if len(p.groups) > 0 && now.Sub(p.heard) >= holdFor {
 			p.groups, m.changed = nil, true
 		}
-		if p.connected && !p.due.IsZero() && !now.Before(p.due) {
+		if m.tells(p) && !p.due.IsZero() && !now.Before(p.due) {
 			m.tell(now, p)
 		}
 	}

@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"time"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/socket"
 )
 
 // Config is what Run needs. All but Changed must be set.
@@ -45,7 +46,7 @@ type arrival struct {
 type runner struct {
 	Config
 	machine *machine
-	socket  *socket
+	socket  *socket.UDP
 	failed  bool
 }
 
@@ -55,7 +56,7 @@ func Run(ctx context.Context, c Config) error {
 	if _, err := rand.Read(random[:]); err != nil {
 		return fmt.Errorf("multicast: no random numbers: %w", err)
 	}
-	s, err := listen(ctx, netip.AddrPortFrom(c.Address, Port))
+	s, err := socket.Listen(ctx, netip.AddrPortFrom(c.Address, Port), c.Interface, 0)
 	if err != nil {
 		return fmt.Errorf("multicast: %w", err)
 	}
@@ -69,7 +70,7 @@ func Run(ctx context.Context, c Config) error {
 	c.Log.Info("multicast passes between peers", "interface", c.Interface, "port", Port)
 	r.loop(ctx, arrivals)
 	c.Forwarder.table.Store(nil)
-	s.conn.Close()
+	s.Close()
 	<-done
 	return nil
 }
@@ -127,7 +128,7 @@ func (r *runner) flush() {
 		r.Forwarder.table.Store(t)
 	}
 	for _, d := range r.machine.out {
-		if _, err := r.socket.conn.WriteToUDPAddrPort(d.payload, netip.AddrPortFrom(d.to, Port)); err != nil {
+		if err := r.socket.Write(d.payload, netip.AddrPortFrom(d.to, Port)); err != nil {
 			r.Log.Debug("multicast: not sent", "to", d.to, "err", err)
 		}
 	}
@@ -155,26 +156,16 @@ func readGroups(name string) (list []netip.Addr, err error) {
 	return list, nil
 }
 
-// read passes on what came by the interface.
+// read passes on what comes to the socket.
 func (r *runner) read(ctx context.Context, arrivals chan<- arrival) {
-	b, oob := make([]byte, MaxMessage+1), make([]byte, 64)
+	b := make([]byte, MaxMessage)
 	for {
-		n, on, _, from, err := r.socket.conn.ReadMsgUDPAddrPort(b, oob)
-		if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+		n, from, err := r.socket.Read(b)
+		if err != nil {
 			return
 		}
-		if err != nil { // of an earlier send, at the most
-			select {
-			case <-ctx.Done():
-			case <-time.After(10 * time.Millisecond):
-			}
-			continue
-		}
-		if !r.socket.cameBy(oob[:on], r.Interface) {
-			continue
-		}
 		select {
-		case arrivals <- arrival{netip.AddrPortFrom(from.Addr().WithZone(""), from.Port()), append([]byte(nil), b[:n]...)}:
+		case arrivals <- arrival{from, append([]byte(nil), b[:n]...)}:
 		case <-ctx.Done():
 			return
 		}

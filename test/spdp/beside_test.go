@@ -63,6 +63,7 @@ func (r *robot) beside(four netip.Addr) {
 // TestBeside: programs of two sites use the overlay beside their LANs. All hear each other, nothing goes to an address of
 // the other's LAN, and no such address comes out of the tunnel; whoever has it here.
 func TestBeside(t *testing.T) {
+	t.Parallel()
 	for what, c := range map[string]struct {
 		prefixes [2]string
 		beside   [2][]string
@@ -74,6 +75,7 @@ func TestBeside(t *testing.T) {
 		"many addresses":       {[2]string{"10.0.1.0/24", "10.0.2.0/24"}, [2][]string{{"robot"}, {"robot"}}, 40},
 	} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			list := sites(t, c.prefixes, c.beside)
 			trust(list...)
 			var uplinks, tunnels []*lab.Capture

@@ -35,6 +35,7 @@ const (
 // TestMulticast: programs that insist on multicast find each other over hnet0, of one vendor and of both, with no relay of
 // discovery and no peer named anywhere; off the whitelist nobody hears anything.
 func TestMulticast(t *testing.T) {
+	t.Parallel()
 	list := daemons(t, 2, "dds: {enabled: false}\nmulticast: true\n")
 	a, b := list[0], list[1]
 	running := map[string]*lab.Process{}

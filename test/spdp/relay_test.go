@@ -48,6 +48,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	lab.SideBySide(3)
 	lab.Main(m)
 }
 
