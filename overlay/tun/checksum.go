@@ -19,6 +19,10 @@ func Checksum(initial uint16, b []byte) uint16 {
 	// The sum commutes with swapping the bytes of every word, so words are
 	// added as they lie in memory and only the result is swapped.
 	sum := uint64(bits.ReverseBytes16(initial))
+	if wide, n := sumWide(b); n > 0 {
+		sum += wide
+		b = b[n:]
+	}
 	// A sum that carries is at most 2^64-2, so the carry can be added back.
 	var carry uint64
 	for len(b) >= 128 {

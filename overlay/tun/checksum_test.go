@@ -6,6 +6,9 @@ import (
 	"testing"
 )
 
+// wideMostTested is more than any packet; see wideMost.
+const wideMostTested = 1 << 20
+
 func TestChecksum(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	b := randomBytes(r, 4096)
@@ -17,7 +20,11 @@ func TestChecksum(t *testing.T) {
 		}
 	}
 	// Carries at every place.
+	sizes := []int{4096, 65535, wideMostTested, wideMostTested + 1000}
 	for n := range 300 {
+		sizes = append(sizes, n)
+	}
+	for _, n := range sizes {
 		ones := make([]byte, n)
 		for i := range ones {
 			ones[i] = 0xff
