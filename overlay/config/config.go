@@ -56,7 +56,7 @@ type Config struct {
 	LowData             bool
 	// Pace has each path to a peer held to what it carries without a queue.
 	Pace bool
-	// Nice is the daemon's nice value, -20 to 19.
+	// Nice is the daemon's nice value, -20 to 19; 0 = as it was started.
 	Nice int
 	// Proxy is the HTTP proxy for connections to Bases by TCP: http://[user:password@]host:port, "" = the environment's, or
 	// NoProxy. It may hold a password: never print it. See ProxyFor.

@@ -73,6 +73,7 @@ var helpers = map[string]func(){
 	"rewrite": rewriteForever,
 	"grow":    growWithoutRights,
 	"nice":    beNice,
+	"as nice": beAsNice,
 	"nicer":   beNicer,
 }
 
