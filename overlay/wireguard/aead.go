@@ -3,20 +3,17 @@
 package wireguard
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 
 	"golang.org/x/crypto/chacha20poly1305"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard/gcm"
 )
 
 // newAEAD returns the transport cipher of one direction.
 func newAEAD(key [32]byte, useAES bool) (cipher.AEAD, error) {
-	if !useAES {
-		return chacha20poly1305.New(key[:])
+	if useAES {
+		return gcm.New(key[:])
 	}
-	block, err := aes.NewCipher(key[:])
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
+	return chacha20poly1305.New(key[:])
 }

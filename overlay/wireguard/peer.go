@@ -57,6 +57,7 @@ type Peer struct {
 	older         [3]*Keypair
 
 	sent          *sentInitiation
+	postponed     bool // an initiation was due, and there was no way to send it by
 	attempts      int
 	lastSent      time.Time // initiation or response of ours
 	lastConsumed  time.Time // initiation of the peer
@@ -94,9 +95,9 @@ func (p *Peer) Session(now time.Time) *Keypair {
 	return nil
 }
 
-// Handshaking reports whether an initiation of ours awaits its response, and how often it was sent again.
+// Handshaking reports whether an initiation of ours awaits its response, or a way to be sent by, and how often that was tried again.
 func (p *Peer) Handshaking() (attempts int, ok bool) {
-	return p.attempts, p.sent != nil && p.timers.retransmit.set()
+	return p.attempts, (p.sent != nil || p.postponed) && p.timers.retransmit.set()
 }
 
 // Send returns the key pair to seal a train of transport messages with, and tells the timers. It is nil when no session can carry
@@ -176,12 +177,19 @@ func (p *Peer) Initiation(now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	p.abandon()
-	p.sent = sent
+	p.sent, p.postponed = sent, false
 	p.jar.stamp(now, message)
 	p.lastSent = now
 	p.timers.authenticatedSent()
 	p.timers.retransmit.at = now.Add(p.retryAfter())
 	return message, nil
+}
+
+// Postpone is called in place of Initiation when there is no way to send one by. The attempt counts and is repeated as if it had been sent, but costs nothing:
+// an initiation takes three multiplications on the curve, and a node may want thousands of peers of which nothing but the key is known.
+func (p *Peer) Postpone(now time.Time) {
+	p.postponed = true
+	p.timers.retransmit.at = now.Add(p.retryAfter())
 }
 
 func (p *Peer) retryAfter() time.Duration {
@@ -270,6 +278,7 @@ func (p *Peer) established(now time.Time) {
 	p.attempts = 0
 	p.timers.retransmit.clear()
 	p.abandon()
+	p.postponed = false
 }
 
 // retire makes k, unless it is nil, the newest of the older key pairs. What has expired goes.
@@ -297,6 +306,7 @@ func (p *Peer) drop(k *Keypair) {
 func (p *Peer) Forget() {
 	p.erase()
 	p.abandon()
+	p.postponed = false
 	p.timers = timers{}
 	p.lastSent = time.Time{}
 	p.attempts = 0

@@ -327,6 +327,50 @@ func TestKeysAreErasedAndAHandshakeUnderWayIsNot(t *testing.T) {
 	}
 }
 
+// TestPostpone: an initiation that finds no way takes no index, is repeated as one that was sent, and given up like it.
+func TestPostpone(t *testing.T) {
+	for _, native := range []bool{false, true} {
+		a, _ := newEnds(t, setup{}, setup{})
+		a.cfg.Native = native
+		now := start
+		if _, todo := a.Send(now, false); todo != Initiate {
+			t.Fatalf("todo %b", todo)
+		}
+		a.Postpone(now)
+		for attempt := 1; ; attempt++ {
+			if got, ok := a.Handshaking(); got != attempt-1 || !ok {
+				t.Fatalf("handshaking: %d, %v at attempt %d", got, ok, attempt)
+			}
+			if _, todo := a.Send(now, false); todo != 0 {
+				t.Fatalf("todo %b while one is postponed", todo)
+			}
+			at := a.Next()
+			if gap := at.Sub(now); gap > RekeyTimeout+RekeyJitter || gap < RekeyTimeout && !native {
+				t.Fatalf("again after %v", gap)
+			}
+			now = at
+			todo := a.Tick(now)
+			if todo == GiveUp {
+				if attempt != a.maxAttempts()+1 {
+					t.Errorf("given up after %d attempts", attempt)
+				}
+				break
+			}
+			if todo != Initiate {
+				t.Fatalf("todo %b", todo)
+			}
+			a.Postpone(now)
+		}
+		if _, ok := a.Handshaking(); ok || !a.Next().IsZero() || len(a.indices.live) != 0 {
+			t.Errorf("after giving up: handshaking %v, next %v, %d indices", ok, a.Next(), len(a.indices.live))
+		}
+		// A way shows itself: nothing was sent, so nothing has to be waited for.
+		if todo := a.Contact(now); todo != Initiate {
+			t.Errorf("todo %b on contact", todo)
+		}
+	}
+}
+
 func TestForgetLeavesNothing(t *testing.T) {
 	a, b := newEnds(t, setup{}, setup{})
 	handshake(t, start, a, b)

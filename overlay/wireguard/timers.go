@@ -77,6 +77,7 @@ func (p *Peer) Tick(now time.Time) (todo Todo) {
 		t.retransmit.clear()
 		if p.attempts++; p.attempts > p.maxAttempts() {
 			p.abandon()
+			p.postponed = false
 			t.keepalive.clear()
 			p.attempts = 0
 			todo |= GiveUp

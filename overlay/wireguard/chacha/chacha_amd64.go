@@ -1,0 +1,85 @@
+//go:build !purego
+
+package chacha
+
+import (
+	"crypto/cipher"
+	"crypto/subtle"
+	"errors"
+	"slices"
+	"unsafe"
+
+	"golang.org/x/sys/cpu"
+)
+
+// maxWide is the longest message that the assembly takes: the scheduler cannot interrupt it, so it must not be long (some 15 µs).
+const maxWide = 64 << 10
+
+var hasWide = cpu.X86.HasBMI2 &&
+	cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512DQ && // set only if the system saves the registers
+	cpu.X86.HasAVX512IFMA
+
+var errOpen = errors.New("ChaCha20-Poly1305: message authentication failed")
+
+// wide is the AEAD of the wide instructions.
+type wide struct {
+	key      [KeySize]byte
+	standard cipher.AEAD // for what the assembly is not made for
+}
+
+//go:noescape
+func seal(key *[KeySize]byte, nonce, dst, src *byte, n int, tag *byte)
+
+//go:noescape
+func open(key *[KeySize]byte, nonce, dst, src *byte, n int, tag *byte)
+
+func widest(key []byte, standard cipher.AEAD) cipher.AEAD {
+	if !hasWide {
+		return standard
+	}
+	return &wide{key: [KeySize]byte(key), standard: standard}
+}
+
+func (w *wide) NonceSize() int { return nonceSize }
+func (w *wide) Overhead() int  { return tagSize }
+
+func (w *wide) Seal(dst, nonce, plaintext, additional []byte) []byte {
+	n := len(plaintext)
+	if len(nonce) != nonceSize || len(additional) != 0 || n > maxWide {
+		return w.standard.Seal(dst, nonce, plaintext, additional)
+	}
+	whole := slices.Grow(dst, n+tagSize)[:len(dst)+n+tagSize]
+	out := whole[len(dst):]
+	if shifted(out, plaintext) {
+		return w.standard.Seal(dst, nonce, plaintext, additional) // panics
+	}
+	seal(&w.key, unsafe.SliceData(nonce), unsafe.SliceData(out), unsafe.SliceData(plaintext), n, &out[n])
+	return whole
+}
+
+func (w *wide) Open(dst, nonce, sealed, additional []byte) ([]byte, error) {
+	n := len(sealed) - tagSize
+	if len(nonce) != nonceSize || len(additional) != 0 || n < 0 || n > maxWide {
+		return w.standard.Open(dst, nonce, sealed, additional)
+	}
+	whole := slices.Grow(dst, n)[:len(dst)+n]
+	out := whole[len(dst):]
+	if shifted(out, sealed[:n]) {
+		return w.standard.Open(dst, nonce, sealed, additional) // panics
+	}
+	var tag [tagSize]byte
+	open(&w.key, unsafe.SliceData(nonce), unsafe.SliceData(out), unsafe.SliceData(sealed), n, &tag[0])
+	if subtle.ConstantTimeCompare(tag[:], sealed[n:]) != 1 {
+		clear(out) // decrypted in the same pass, and not authentic
+		return nil, errOpen
+	}
+	return whole, nil
+}
+
+// shifted tells whether the two share memory otherwise than from the same byte on.
+func shifted(x, y []byte) bool {
+	if len(x) == 0 || len(y) == 0 || &x[0] == &y[0] {
+		return false
+	}
+	return uintptr(unsafe.Pointer(&x[0])) <= uintptr(unsafe.Pointer(&y[len(y)-1])) && uintptr(unsafe.Pointer(&y[0])) <= uintptr(unsafe.Pointer(&x[len(x)-1]))
+}
