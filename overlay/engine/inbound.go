@@ -37,6 +37,11 @@ func (e *Engine) socketLoop(s underlay.Socket) error {
 			return fmt.Errorf("the UDP socket on port %d can no longer be read: %w", s.LocalPort(), err)
 		}
 		now := time.Now()
+		bytes := 0
+		for i := range messages[:n] {
+			bytes += messages[i].N
+		}
+		in.signal = in.standing.judge(now, bytes, n == len(messages), messages[0].Age >= standingAge)
 		for i := range messages[:n] {
 			in.message(now, &messages[i])
 		}
@@ -66,9 +71,9 @@ type inbound struct {
 	opened [runDatagrams]openedMessage
 	count  int
 
-	standing lane.Codel // of the queue in the socket
-	signal   bool       // it is too long, and nobody was told yet
-	bulk     bool       // what is at hand came in a long train
+	standing standing // the queue in the socket
+	signal   bool     // it is too long, and nobody was told yet
+	bulk     bool     // what is at hand came in a long train
 
 	reportBuf [paceLen]byte
 }
@@ -91,7 +96,7 @@ func (in *inbound) message(now time.Time, m *underlay.Message) {
 	if size <= 0 {
 		size = m.N
 	}
-	in.signal, in.bulk = in.standing.Judge(now, m.Age >= standingAge), m.N >= bulkLeast
+	in.bulk = m.N >= bulkLeast
 	if own := in.e.cfg.Own; own != nil && in.socket != nil && kindOf(m.Buf[:min(size, m.N)]) >= kindSTUN && own.Train(now, m, in.socket) {
 		return
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/fragment"
-	"github.com/hnet-robotics/hnet_bridge/overlay/lane"
 	"github.com/hnet-robotics/hnet_bridge/overlay/tun"
 	"github.com/hnet-robotics/hnet_bridge/overlay/underlay"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard"
@@ -43,7 +42,7 @@ func (e *Engine) deviceLoop() error {
 			return fmt.Errorf("hnet0 can no longer be read: %w", err)
 		}
 		now := time.Now()
-		out.signal = out.standing.Judge(now, filled(arena, ends, n))
+		out.signal = out.standing.judge(now, ends[n-1], filled(arena, ends, n), false)
 		out.batch(now, arena, ends[:n])
 		out.flush()
 	}
@@ -66,8 +65,8 @@ type outbound struct {
 	datagrams int       // bytes of the datagrams sealed
 	twin      *outbound // sends the copies; nil until there are any
 
-	standing lane.Codel // of the queue in the device
-	signal   bool       // it is too long, and nobody was told yet
+	standing standing // the queue in the device
+	signal   bool     // it is too long, and nobody was told yet
 	ahead    [devicePackets]bool
 
 	inspect Inspector    // nil if nobody looks

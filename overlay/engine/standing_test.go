@@ -156,14 +156,11 @@ func TestStandingQueue(t *testing.T) {
 					sent += a.out.split.Segments()
 					long := !c.shortOnce || i%10 != 0
 					if where == "device" {
-						a.out.signal = a.out.standing.Judge(a.now, long)
+						a.out.signal = a.out.standing.judge(a.now, len(super), long, false)
 					}
 					a.drained(super)
-					for j := range b.inboxed {
-						b.inbox[j].Age = 0
-						if where == "socket" && long {
-							b.inbox[j].Age = 2 * standingAge
-						}
+					if where == "socket" {
+						b.in.signal = b.in.standing.judge(b.now, len(super), false, long)
 					}
 					a.settle()
 				}
@@ -173,6 +170,36 @@ func TestStandingQueue(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// A queue that had no end for more than queueMost is signalled at once, and again when that may have been heeded.
+func TestLongQueue(t *testing.T) {
+	var s standing
+	start := time.Now()
+	judge := func(after time.Duration, bytes int, more bool) bool {
+		return s.judge(start.Add(after), bytes, more, false)
+	}
+	const batch = 256 << 10
+	for i := range queueMost / batch {
+		if judge(0, batch, true) {
+			t.Fatalf("signalled at %d bytes", (i+1)*batch)
+		}
+	}
+	if judge(time.Millisecond, batch, false) || judge(time.Millisecond, batch, true) {
+		t.Error("signalled though the queue was empty meanwhile")
+	}
+	for range queueMost/batch - 1 {
+		judge(2*time.Millisecond, batch, true)
+	}
+	if !judge(3*time.Millisecond, batch, true) {
+		t.Error("not signalled")
+	}
+	if judge(4*time.Millisecond, batch, true) || judge(signalLeast, batch, true) {
+		t.Error("signalled again at once")
+	}
+	if !judge(3*time.Millisecond+signalLeast, batch, true) {
+		t.Error("not signalled again")
 	}
 }
 
