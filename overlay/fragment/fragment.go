@@ -34,7 +34,11 @@ const (
 	// maxPending is how many packets one peer may have in reassembly; the oldest gives way. With Timeout it bounds a peer to 144 KiB.
 	maxPending = 16
 	// Timeout is how long a packet waits for its missing pieces. On one path they follow each other at once.
-	Timeout = 2 * time.Second
+	Timeout = 250 * time.Millisecond
+	// maxApart is how far the identifications of packets in reassembly may lie apart. They count up, and come round after 65,536 packets, which is well
+	// within a second on a fast link: what a lost piece left would be completed by a piece of another packet. What is later than this by so many
+	// pieces is behind the replay window, whatever it is.
+	maxApart = 4096
 )
 
 var errMalformed = errors.New("malformed piece of a packet")
@@ -127,6 +131,7 @@ func (r *Reassembler) Add(now time.Time, piece []byte) ([]byte, error) {
 // find returns the assembly of a packet, making it if need be. One with the same identification but another layout is an older packet's.
 func (r *Reassembler) find(now time.Time, id uint16, l Layout) *assembly {
 	r.Expire(now)
+	r.forget(id)
 	for _, a := range r.pending {
 		if a.id == id && a.layout == l {
 			return a
@@ -139,6 +144,17 @@ func (r *Reassembler) find(now time.Time, id uint16, l Layout) *assembly {
 	r.pending = append(r.pending, a)
 	r.bytes += l.total
 	return a
+}
+
+// forget gives up the packets whose identification is far from this one.
+func (r *Reassembler) forget(id uint16) {
+	for i := 0; i < len(r.pending); {
+		if apart := int16(id - r.pending[i].id); apart > maxApart || apart < -maxApart {
+			r.remove(r.pending[i])
+		} else {
+			i++
+		}
+	}
 }
 
 // Bytes is how much memory the packets in reassembly take.
