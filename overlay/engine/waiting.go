@@ -38,6 +38,9 @@ func (e *Engine) flushLanes(now time.Time, p *peer, out *outbound) (sent bool, t
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.flushing {
+		// Who sends may have been refused already, and this be the moment at which that one wanted to go on. There must be another.
+		p.resume = now.Add(refusedAtLeast)
+		e.timers.arm(p, p.next())
 		return false, 0
 	}
 	p.flushing = true
