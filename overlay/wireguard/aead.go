@@ -5,8 +5,7 @@ package wireguard
 import (
 	"crypto/cipher"
 
-	"golang.org/x/crypto/chacha20poly1305"
-
+	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard/chacha"
 	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard/gcm"
 )
 
@@ -15,5 +14,5 @@ func newAEAD(key [32]byte, useAES bool) (cipher.AEAD, error) {
 	if useAES {
 		return gcm.New(key[:])
 	}
-	return chacha20poly1305.New(key[:])
+	return chacha.New(key[:])
 }

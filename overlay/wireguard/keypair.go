@@ -52,7 +52,7 @@ type Sealer struct {
 // len(plaintext)+TransportOverhead bytes; plaintext may be dst[TransportHeaderSize:] itself (sealed in place) and must not overlap dst otherwise.
 // It returns the message's length.
 func (s *Sealer) Seal(k *Keypair, dst, plaintext []byte) int {
-	// One atomic addition for each message is 5 ns of the 700 ns that sealing takes, and makes a nonce used twice impossible from any goroutine.
+	// One atomic addition for each message is 5 ns of the 160 that sealing takes at the least, and makes a nonce used twice impossible from any goroutine.
 	counter := k.counter.Add(1) - 1
 	binary.LittleEndian.PutUint32(dst, uint32(TypeTransport))
 	binary.LittleEndian.PutUint32(dst[offReceiver:], k.remote)

@@ -1,4 +1,9 @@
-// Package chacha is ChaCha20-Poly1305 (RFC 8439) at the width of the processor.
+// Package chacha is ChaCha20-Poly1305 (RFC 8439) at the width of the processor: where there are registers of 64 bytes and their multiplications of 52 bits
+// (AVX-512 with IFMA), up to 24 blocks of key stream are made at once, and eight blocks are hashed at once. It is the cipher of every WireGuard
+// peer that is not hnet. golang.org/x/crypto works on registers of 32 bytes and hashes block after block: `go test -bench .` here runs both, and for a packet of
+// 1312 or 1452 bytes this is 1.4 to 1.6 times as fast on a Zen 4. Short messages are left to golang.org/x/crypto.
+//
+// Nothing here branches on a secret or uses one as an address; lengths are no secrets.
 package chacha
 
 import (

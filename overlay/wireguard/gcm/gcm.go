@@ -1,6 +1,10 @@
-// Package gcm is AES-256-GCM (NIST SP 800-38D) at the width of the processor: where there are VAES and VPCLMULQDQ on 64-byte registers, sixteen blocks are
-// encrypted and hashed at once. The standard library works on 16-byte registers, and sealing and opening was more than half of the daemon's CPU time
-// for a TCP stream.
+// Package gcm is AES-256-GCM (NIST SP 800-38D) at the width of the processor: where there are AES and carry-less multiplication on registers of 64 bytes (VAES,
+// VPCLMULQDQ and AVX-512), sixteen blocks are encrypted while the sixteen before them are hashed. The standard library works on registers of 16
+// bytes: sealing and opening were more than half of the daemon's CPU time for a TCP stream. `go test -bench .` here runs both; on a Zen 4 this is 2.5 times
+// as fast for a packet of 1312 or 1452 bytes, more for shorter ones, and at no length slower.
+//
+// The reduction of GHASH is that of Gueron and Kounavis, "Intel Carry-Less Multiplication Instruction and its Usage for Computing the GCM Mode". Nothing
+// here branches on a secret or uses one as an address; lengths are no secrets.
 package gcm
 
 import (

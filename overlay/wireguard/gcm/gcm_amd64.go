@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// maxWide is the longest message that the assembly takes: the scheduler cannot interrupt it, so it must not be long (some 5 µs).
+// maxWide is the longest message that the assembly takes: the scheduler cannot interrupt it, so it must not take long (some 6 µs).
 const maxWide = 64 << 10
 
 var hasWide = cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ && cpu.X86.HasBMI2 &&
@@ -38,7 +38,7 @@ type wide struct {
 }
 
 //go:noescape
-func expandKey(s *schedule, key *byte)
+func expandKey(rounds *[15][16]byte, key *byte)
 
 //go:noescape
 func expandPowers(s *schedule)
@@ -54,7 +54,7 @@ func widest(key []byte, block cipher.Block, standard cipher.AEAD) cipher.AEAD {
 		return standard
 	}
 	w := &wide{standard: standard}
-	expandKey(&w.schedule, unsafe.SliceData(key))
+	expandKey(&w.schedule.rounds, unsafe.SliceData(key))
 	var h [16]byte
 	block.Encrypt(h[:], h[:])
 	w.schedule.powers[32] = timesX(binary.BigEndian.Uint64(h[8:]), binary.BigEndian.Uint64(h[:8]))

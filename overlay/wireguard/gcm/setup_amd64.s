@@ -26,9 +26,9 @@
 	FOLD(X1)                    \
 	VMOVDQU X1, at(AX)
 
-// func expandKey(s *schedule, key *byte)
+// func expandKey(rounds *[15][16]byte, key *byte)
 TEXT ·expandKey(SB), NOSPLIT, $0-16
-	MOVQ    s+0(FP), AX
+	MOVQ    rounds+0(FP), AX
 	MOVQ    key+8(FP), BX
 	VMOVDQU (BX), X0
 	VMOVDQU 16(BX), X1

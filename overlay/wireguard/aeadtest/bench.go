@@ -1,4 +1,4 @@
-package gcm
+package aeadtest
 
 import (
 	"crypto/cipher"
@@ -9,8 +9,8 @@ import (
 // benchSizes are a small topic of a robot, a command, packets of Ethernet paths, and one of jumbo frames.
 var benchSizes = []int{16, 64, 128, 256, 1312, 1452, 8952}
 
-func each(b *testing.B, f func(b *testing.B, a cipher.AEAD, nonce, room []byte, n int)) {
-	ours, standard := pair(b, make([]byte, KeySize))
+func (p Pair) each(b *testing.B, f func(b *testing.B, a cipher.AEAD, nonce, room []byte, n int)) {
+	ours, standard := p.with(b, make([]byte, KeySize))
 	for _, n := range benchSizes {
 		for _, c := range []struct {
 			name string
@@ -26,18 +26,18 @@ func each(b *testing.B, f func(b *testing.B, a cipher.AEAD, nonce, room []byte, 
 	}
 }
 
-// BenchmarkSeal seals one message in place after another.
-func BenchmarkSeal(b *testing.B) {
-	each(b, func(b *testing.B, a cipher.AEAD, nonce, room []byte, n int) {
+// BenchSeal seals one message in place after another.
+func (p Pair) BenchSeal(b *testing.B) {
+	p.each(b, func(b *testing.B, a cipher.AEAD, nonce, room []byte, n int) {
 		for b.Loop() {
 			a.Seal(room[:0], nonce, room[:n], nil)
 		}
 	})
 }
 
-// BenchmarkOpen opens one message apart after another: in place it would be gone.
-func BenchmarkOpen(b *testing.B) {
-	each(b, func(b *testing.B, a cipher.AEAD, nonce, room []byte, n int) {
+// BenchOpen opens one message apart after another: in place it would be gone.
+func (p Pair) BenchOpen(b *testing.B) {
+	p.each(b, func(b *testing.B, a cipher.AEAD, nonce, room []byte, n int) {
 		out := make([]byte, n)
 		sealed := a.Seal(room[:0], nonce, room[:n], nil)
 		for b.Loop() {
@@ -48,11 +48,11 @@ func BenchmarkOpen(b *testing.B) {
 	})
 }
 
-// BenchmarkNew is what a new key costs.
-func BenchmarkNew(b *testing.B) {
+// BenchNew is what a new key costs.
+func (p Pair) BenchNew(b *testing.B) {
 	key := make([]byte, KeySize)
 	for b.Loop() {
-		if _, err := New(key); err != nil {
+		if _, err := p.Ours(key); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,6 +1,6 @@
 //go:build unix
 
-package gcm
+package aeadtest
 
 import (
 	"bytes"
@@ -27,9 +27,9 @@ func fenced(t *testing.T, pages int) []byte {
 }
 
 // Nothing outside of the slices is read or written, even where nobody would see it: a message begins behind a page that is not there, or ends before one.
-func TestBesideNoMemory(t *testing.T) {
+func (p Pair) besideNoMemory(t *testing.T) {
 	s := newSource(t, 8)
-	ours, standard := pair(t, s.bytes(KeySize))
+	ours, standard := p.with(t, s.bytes(KeySize))
 	first, second, third := fenced(t, 3), fenced(t, 3), fenced(t, 1)
 	atEnd := func(b []byte, n int) []byte { return b[len(b)-n:] }
 	atStart := func(b []byte, n int) []byte { return b[:n] }
@@ -65,9 +65,9 @@ func TestBesideNoMemory(t *testing.T) {
 }
 
 // A forged message is cleared within its bounds, too.
-func TestForgedBesideNoMemory(t *testing.T) {
+func (p Pair) forgedBesideNoMemory(t *testing.T) {
 	s := newSource(t, 9)
-	ours, standard := pair(t, s.bytes(KeySize))
+	ours, standard := p.with(t, s.bytes(KeySize))
 	memory := fenced(t, 1)
 	for n := range 600 {
 		nonce := s.bytes(nonceSize)
