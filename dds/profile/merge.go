@@ -47,7 +47,9 @@ func MergeFastDDS(own, ours []byte) ([]byte, error) {
 		}
 	}
 	for _, e := range from.all("data_writer") {
-		m.insert(into.inner[1], m.text(e))
+		if !into.named("data_writer", e.attr("profile_name")) {
+			m.insert(into.inner[1], m.text(e))
+		}
 	}
 	out := m.apply()
 	if _, err := readElement(out); err != nil {
@@ -230,13 +232,26 @@ func (e *element) all(name string) (list []*element) {
 	return list
 }
 
+// attr is the value of an attribute, empty if there is none.
+func (e *element) attr(name string) string {
+	for _, a := range e.attrs {
+		if a.Name.Local == name {
+			return a.Value
+		}
+	}
+	return ""
+}
+
+// named reports whether there is a child of a kind with a profile's name.
+func (e *element) named(kind, name string) bool {
+	return slices.ContainsFunc(e.all(kind), func(c *element) bool { return c.attr("profile_name") == name })
+}
+
 // byDefault is the child of a kind that programs use which name none.
 func (e *element) byDefault(kind string) *element {
 	for _, c := range e.all(kind) {
-		for _, a := range c.attrs {
-			if a.Name.Local == "is_default_profile" && (a.Value == "true" || a.Value == "1") {
-				return c
-			}
+		if v := c.attr("is_default_profile"); v == "true" || v == "1" {
+			return c
 		}
 	}
 	return nil

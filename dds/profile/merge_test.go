@@ -22,6 +22,10 @@ func TestMergeFastDDS(t *testing.T) {
 			`<profiles><!-- mine --><data_writer profile_name="w"><times/></data_writer></profiles>`,
 			[]string{"<!-- mine -->", `profile_name="w"`, `profile_name="hnet" is_default_profile="true"`, relay, "<transport_id>hnet_overlay</transport_id>\n        <type>"}, nil,
 		},
+		"a writer named as ours": {
+			`<profiles><data_writer profile_name="service"><times/></data_writer></profiles>`,
+			[]string{`<data_writer profile_name="service"><times/>`, `profile_name="service"`, `profile_name="hnet_writer"`, relay}, nil,
+		},
 		"in dds": {
 			`<dds xmlns="x"><profiles></profiles></dds>`,
 			[]string{`profile_name="hnet" is_default_profile="true"`, relay}, nil,

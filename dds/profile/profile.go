@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"text/template"
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 )
@@ -159,54 +158,34 @@ func checkInterface(name string) error {
 	return nil
 }
 
-// render makes a profile of DDS; values are those of one library, beside the ones all have.
-func render(t *template.Template, p Params, values map[string]any) ([]byte, error) {
+// render makes a profile of DDS. write gets the peers in order, none with the relay.
+func render(p Params, write func(*page, []netip.Addr)) ([]byte, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	all := map[string]any{
-		"Interface":     p.Interface,
-		"Own":           p.Address,
-		"IPv4":          p.IPv4,
-		"Both":          p.Mode == Both,
-		"MessageSize":   messageSize,
-		"FragmentSize":  fragmentSize,
-		"MaxDatagram":   MaxDatagram,
-		"Participants":  Participants,
-		"ReceiveBuffer": p.Limits.receiveBuffer(),
-		"SendBuffer":    p.Limits.sendBuffer(),
-		"Relay":         p.Relay,
-		"RelayPort":     RelayPort,
-		"RelayAnnounce": relayAnnounce,
-		"Peers":         []netip.Addr(nil),
-	}
+	var peers []netip.Addr
 	if !p.Relay {
-		peers, err := p.peers(MaxPeers)
-		if err != nil {
+		var err error
+		if peers, err = p.peers(MaxPeers); err != nil {
 			return nil, err
 		}
-		all["Peers"] = peers
 	}
-	for name, v := range values {
-		all[name] = v
-	}
-	return execute(t, all)
+	var w page
+	write(&w, peers)
+	return w.Bytes(), nil
 }
 
-func execute(t *template.Template, values map[string]any) ([]byte, error) {
-	var out bytes.Buffer
-	if err := t.Execute(&out, values); err != nil {
-		return nil, fmt.Errorf("DDS profile: %w", err)
-	}
-	return out.Bytes(), nil
+// page is a file that is written from top to bottom.
+type page struct{ bytes.Buffer }
+
+// lines adds whole lines. Their text begins on the line below the quote; values take the place of its verbs.
+func (w *page) lines(text string, values ...any) {
+	fmt.Fprintf(w, strings.TrimPrefix(text, "\n")+"\n", values...)
 }
 
-func parse(name, text string) *template.Template {
-	return template.Must(template.New(name).Funcs(template.FuncMap{"xml": escape}).Parse(text))
-}
-
-func escape(v any) (string, error) {
+// escape writes a value for the text or an attribute of XML.
+func escape(v any) string {
 	var out strings.Builder
-	err := xml.EscapeText(&out, []byte(fmt.Sprint(v)))
-	return out.String(), err
+	_ = xml.EscapeText(&out, []byte(fmt.Sprint(v))) // a Builder takes everything
+	return out.String()
 }

@@ -69,23 +69,56 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join("testdata", file+".xml")
-			if *update {
-				if err := os.WriteFile(path, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
+			golden(t, file+".xml", got)
+			if err := wellFormed(got); err != nil {
+				t.Errorf("%s: %v", file, err)
 			}
-			want, err := os.ReadFile(path)
+		})
+	}
+}
+
+func TestGoldenZenoh(t *testing.T) {
+	p := own()
+	p.Peers = addrs("fc94:ffff::2", "fc94:3a1e:22::9")
+	both := p
+	both.Mode = Both
+	for file, test := range map[string]struct {
+		write  func(Params) ([]byte, error)
+		params Params
+	}{
+		"zenoh_router_alone": {ZenohRouter, own()},
+		"zenoh_router_peers": {ZenohRouter, p},
+		"zenoh_router_both":  {ZenohRouter, both},
+		"zenoh_session":      {ZenohSession, p},
+	} {
+		t.Run(file, func(t *testing.T) {
+			got, err := test.write(test.params)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("%s (-want +got; go test -update writes it):\n%s", path, diff)
-			}
-			if err := wellFormed(got); err != nil {
-				t.Errorf("%s: %v", path, err)
+			golden(t, file+".json5", got)
+			if _, err := parseJSON5(got); err != nil {
+				t.Errorf("%s: %v", file, err)
 			}
 		})
+	}
+}
+
+// golden compares with a file of testdata, or writes it.
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", file)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got; go test -update writes it):\n%s", path, diff)
 	}
 }
 

@@ -1,5 +1,7 @@
 package profile
 
+import "net/netip"
+
 // ZenohRouter returns the configuration of rmw_zenoh's router (rmw_zenohd) of this host, for zenoh 1: it connects to the
 // routers of all Peers over the overlay. One of two routers that knows the other is enough, so the routers of a host that
 // joins connect to the running ones; those need not be started again.
@@ -11,7 +13,9 @@ func ZenohRouter(p Params) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return execute(zenohRouter, map[string]any{"Own": p.Address, "Peers": peers, "Port": RouterPort, "Both": p.Mode == Both})
+	var w page
+	zenohRouter(&w, p, peers)
+	return w.Bytes(), nil
 }
 
 // ZenohSession returns the configuration of the rmw_zenoh nodes of this host: they talk to each other directly, and to
@@ -20,10 +24,14 @@ func ZenohSession(p Params) ([]byte, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	return execute(zenohSession, map[string]any{"Port": RouterPort})
+	var w page
+	zenohSession(&w)
+	return w.Bytes(), nil
 }
 
-var zenohRouter = parse("zenoh router", `// rmw_zenoh's router over the hnet overlay, for zenoh 1 (ROS 2 Humble to Lyrical).
+func zenohRouter(w *page, p Params, peers []netip.Addr) {
+	w.lines(`
+// rmw_zenoh's router over the hnet overlay, for zenoh 1 (ROS 2 Humble to Lyrical).
 //
 // 'eval "$(hnet dds env)"' puts it in force. By hand:
 //     export ZENOH_ROUTER_CONFIG_URI=/path/to/this/file.json5
@@ -34,29 +42,32 @@ var zenohRouter = parse("zenoh router", `// rmw_zenoh's router over the hnet ove
 {
   mode: "router",
 
-  // Routers of the whitelisted hosts: {{len .Peers}}. Those that do not answer are tried again, for ever.
+  // Routers of the whitelisted hosts: %d. Those that do not answer are tried again, for ever.
   connect: {
     timeout_ms: -1,
     exit_on_failure: false,
     retry: { period_init_ms: 1000, period_max_ms: 4000, period_increase_factor: 2 },
-    endpoints: [
-{{- $port := .Port}}
-{{- range .Peers}}
-      "tcp/[{{.}}]:{{$port}}",
-{{- end}}
+    endpoints: [`, len(peers))
+	for _, a := range peers {
+		w.lines(`      "tcp/%s",`, netip.AddrPortFrom(a, RouterPort))
+	}
+	w.lines(`
     ],
   },
 
   listen: {
-    endpoints: [
-{{- if .Both}}
+    endpoints: [`)
+	if p.Mode == Both {
+		w.lines(`
       // The overlay, the LAN, and this host's own nodes.
-      "tcp/[::]:{{.Port}}",
-{{- else}}
+      "tcp/[::]:%d",`, RouterPort)
+	} else {
+		w.lines(`
       // The overlay, and this host's own nodes. Not the LAN.
-      "tcp/[{{.Own}}]:{{.Port}}",
-      "tcp/localhost:{{.Port}}",
-{{- end}}
+      "tcp/%s",
+      "tcp/localhost:%d",`, netip.AddrPortFrom(p.Address, RouterPort), RouterPort)
+	}
+	w.lines(`
     ],
   },
 
@@ -72,10 +83,12 @@ var zenohRouter = parse("zenoh router", `// rmw_zenoh's router over the hnet ove
 
   // Services that take long: 10 minutes, as rmw_zenoh has it.
   queries_default_timeout: 600000,
+}`)
 }
-`)
 
-var zenohSession = parse("zenoh session", `// Nodes of rmw_zenoh beside a router of the hnet overlay, for zenoh 1 (ROS 2 Humble to Lyrical).
+func zenohSession(w *page) {
+	w.lines(`
+// Nodes of rmw_zenoh beside a router of the hnet overlay, for zenoh 1 (ROS 2 Humble to Lyrical).
 //
 // 'eval "$(hnet dds env)"' puts it in force. By hand, before starting a node:
 //     export RMW_IMPLEMENTATION=rmw_zenoh_cpp
@@ -89,7 +102,7 @@ var zenohSession = parse("zenoh session", `// Nodes of rmw_zenoh beside a router
     timeout_ms: -1,
     exit_on_failure: false,
     retry: { period_init_ms: 1000, period_max_ms: 4000, period_increase_factor: 2 },
-    endpoints: ["tcp/localhost:{{.Port}}"],
+    endpoints: ["tcp/localhost:%d"],
   },
 
   // Nodes of this host connect to each other, those of other hosts do not.
@@ -106,5 +119,5 @@ var zenohSession = parse("zenoh session", `// Nodes of rmw_zenoh beside a router
 
   // Services that take long: 10 minutes, as rmw_zenoh has it.
   queries_default_timeout: 600000,
+}`, RouterPort)
 }
-`)

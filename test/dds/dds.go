@@ -1,6 +1,7 @@
 // Package dds holds two small DDS programs, cyclone_peer on Eclipse Cyclone DDS and fastdds_peer on eProsima Fast DDS,
 // and the tests that run them over an overlay address. They have one command line and one output, described by
 // `cyclone_peer --help`, and exchange std_msgs/String on the ROS 2 topic /hnet_demo, with each other and with ROS 2.
+// TestROS2... have a real ROS 2 in place of them, the one that HNET_ROS_SETUP names, and ros/robot.py.
 package dds
 
 import (
