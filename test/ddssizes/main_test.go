@@ -30,7 +30,7 @@ func TestShort(t *testing.T) {
 	}
 	var page bytes.Buffer
 	m.report(&page)
-	for _, want := range []string{"## Cyclone DDS, reliable\n", "## Fast DDS, reliable\n", "| 100 kB | 10 | 1 % | hnet |"} {
+	for _, want := range []string{"## Cyclone DDS, reliable\n", "## Fast DDS, reliable\n", "| 100 kB | 10 | 1 % | hnet |", "| dropped | torn |"} {
 		if !strings.Contains(page.String(), want) {
 			t.Errorf("no %q in\n%s", want, page.String())
 		}
@@ -39,11 +39,22 @@ func TestShort(t *testing.T) {
 
 func TestEvaluate(t *testing.T) {
 	c := row{cyclone, true, 1000, 10, 0}
-	r := evaluate("ready\nsent 1 10.0\nsent 2 10.5\nsent 3 11.5\n", "received robot1 1 1000 10.1\nreceived robot1 3 1000 13.5\nreceived guest 9 1000 1\n", c, 2*time.Second, 6000)
-	if r.perSecond != 0.5 || math.Abs(r.median-2) > 1e-9 || r.sent != 3 || r.note != "1 of 3 lost" {
+	const pub = "ready\nsent 1 9.0\nsent 2 10.0\nsent 3 10.5\nsent 4 11.5\n" // the first before the reader is there
+	const sub = "received robot1 1 1000 9.1\nreceived robot1 2 1000 10.1\nreceived robot1 4 1000 13.5\nreceived guest 9 1000 1\n"
+	r := evaluate(pub, sub, c, 9.5, 2*time.Second, counters{bytes: 6000, packets: 10, carried: 9, cut: 4, whole: 1})
+	if r.perSecond != 0.5 || math.Abs(r.median-2) > 1e-9 || r.sent != 3 || r.note != "1 of 3 lost" || r.dropped != 0.1 || r.torn != 0.75 {
 		t.Errorf("%+v", r)
 	}
-	if r := evaluate("", "", c, time.Second, 0); !math.IsNaN(r.median) || !math.IsInf(r.sent, 1) || r.perSecond != 0 {
+	if r := evaluate("", "", c, 0, time.Second, counters{}); !math.IsNaN(r.median) || !math.IsInf(r.sent, 1) || r.perSecond != 0 || !math.IsNaN(r.torn) {
 		t.Errorf("of nothing: %+v", r)
+	}
+}
+
+func TestHeldInPieces(t *testing.T) {
+	if n := heldInPieces("TCP6: inuse 3\nRAW6: inuse 0\nFRAG6: inuse 7 memory 4194816\n"); n != 4194816 {
+		t.Error(n)
+	}
+	if n := heldInPieces("TCP6: inuse 3\n"); n != 0 {
+		t.Error(n)
 	}
 }

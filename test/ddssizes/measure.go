@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -70,6 +69,8 @@ type result struct {
 	median    float64 // seconds from write to receipt, of those delivered; NaN if none was
 	worst     float64 // the 95th percentile
 	sent      float64 // bytes that left both hosts, for each byte delivered; +Inf if none was
+	dropped   float64 // share of the packets for which some queue on the way had no room
+	torn      float64 // share of the datagrams cut by IP that did not arrive whole; NaN if none was cut
 	note      string
 }
 
@@ -78,11 +79,15 @@ type measurement struct {
 	link       lab.Link
 	span       time.Duration
 	rounds     int
+	warm       bool // let the daemons find out first what the path carries
 	cases      []row
 	candidates string
 	// configuration is hnetd's.
 	configuration string
 	wanted        *regexp.Regexp // profiles
+
+	lan  *lab.LAN
+	took time.Duration
 
 	profiles map[string][]string         // names by vendor, in order
 	results  map[row]map[string][]result // by profile
@@ -96,6 +101,7 @@ func (m *measurement) run(t lab.TB) {
 	l := lab.New(t)
 	ha, hb := l.Host("robot1"), l.Host("robot2")
 	lan := l.LAN(lab.Link{}, ha, hb)
+	m.lan = lan
 	a, b := fleet.Start(t, ha, m.configuration), fleet.Start(t, hb, m.configuration)
 	fleet.Trust(a, b)
 	lab.Eventually(t, 20*time.Second, "a path", func() error {
@@ -106,23 +112,44 @@ func (m *measurement) run(t lab.TB) {
 	})
 	m.profiles = m.write(t, a, b)
 	m.results = make(map[row]map[string][]result)
+	if m.warm {
+		lan.Set(m.link)
+		m.measure(t, programs, a, b, row{cyclone, true, bareSize, 5 * m.link.RateMbit / 100, 0}, ours)
+	}
+	total, done, began := 0, 0, time.Now()
 	for _, c := range m.cases {
 		m.results[c] = make(map[string][]result)
-		link := m.link
-		link.Loss = c.loss
-		lan.Set(link)
-		for range m.rounds {
-			for _, p := range m.profiles[c.vendor] {
-				if !m.wanted.MatchString(p) {
-					continue
+		total += m.rounds * (len(m.of(c, false)) + len(m.of(c, true)))
+	}
+	// The bare link comes last: to the daemons its traffic is somebody else's in the same queue, to which they give way for a while.
+	for _, onBare := range []bool{false, true} {
+		for _, c := range m.cases {
+			link := m.link
+			link.Loss = c.loss
+			lan.Set(link)
+			for range m.rounds {
+				for _, p := range m.of(c, onBare) {
+					r := m.measure(t, programs, a, b, c, p)
+					m.results[c][p] = append(m.results[c][p], r)
+					done++
+					left := time.Since(began) / time.Duration(done) * time.Duration(total-done)
+					fmt.Fprintf(os.Stderr, "%3d of %d, %v left: %s, %s: %.2f/s of %g, median %.0f ms, 95 %% %.0f ms, sent %.2f, dropped %.0f %%, torn %.0f %%; %s\n",
+						done, total, left.Round(time.Second), c, p, r.perSecond, c.rate, 1000*r.median, 1000*r.worst, r.sent, 100*r.dropped, 100*r.torn, r.note)
 				}
-				r := m.measure(t, programs, a, b, c, p)
-				m.results[c][p] = append(m.results[c][p], r)
-				fmt.Fprintf(os.Stderr, "%-34s %-16s %6.2f/s of %g  median %5.0f ms  95 %% %5.0f ms  sent %.2f  %s\n",
-					c, p, r.perSecond, c.rate, 1000*r.median, 1000*r.worst, r.sent, r.note)
 			}
 		}
 	}
+	m.took = time.Since(began)
+}
+
+// of are the profiles that a case is measured with, those on the bare link or the others.
+func (m *measurement) of(c row, onBare bool) (names []string) {
+	for _, p := range m.profiles[c.vendor] {
+		if m.wanted.MatchString(p) && (p == bare) == onBare && (!onBare || c.size == bareSize) {
+			names = append(names, p)
+		}
+	}
+	return names
 }
 
 // depth is the history of writers and readers, as ROS has it by default.
@@ -137,65 +164,75 @@ func (m *measurement) measure(t lab.TB, programs dds.Programs, a, b *fleet.Robot
 	if c.reliable {
 		qos = "--reliable"
 	}
-	count := max(3, int(c.rate*m.span.Seconds()))
+	last := m.span
+	if !c.reliable {
+		last += matching
+	}
+	count := max(3, int(c.rate*last.Seconds()))
 	start := func(r *fleet.Robot, args ...string) *lab.Process {
 		args = append(args, "--name", r.Name(), qos, "--depth", depth, "--times", "--size", fmt.Sprint(c.size), "--timeout", "0")
 		cmd := r.Command(context.Background(), program, args...)
-		file := filepath.Join("/etc/hnet", c.vendor+"-"+profile+".xml")
+		file := path(c.vendor, profile)
 		cmd.Env = append(os.Environ(), "CYCLONEDDS_URI=file://"+file, "FASTRTPS_DEFAULT_PROFILES_FILE="+file)
 		return r.StartCmd(t, cmd)
 	}
 	m.settle(t, a, b)
-	before := transmitted(t, a) + transmitted(t, b)
+	reassembly(t, a, profile == recommended)
+	reassembly(t, b, profile == recommended)
+	before := m.counters(t, device(profile), a, b)
 	sub := start(b, "sub", "--count", "0")
 	pub := start(a, "pub", "--count", fmt.Sprint(count), "--rate", fmt.Sprint(c.rate))
+	sub.WaitLine(`^matched 1`, 60*time.Second)
+	from := monotonic()
 	pub.WaitLine(`^sent 1 `, 60*time.Second)
-	// Some more time for what is late, and none for a writer that cannot get rid of its samples.
+	// Some more time for what is late, and none for a writer that cannot get rid of its samples. A reliable writer ends when all that it sent was
+	// received.
 	select {
 	case <-pub.Done():
-	case <-time.After(m.span * 3 / 2):
+	case <-time.After(last + time.Second):
 	}
-	time.Sleep(2 * time.Second)
+	if !c.reliable {
+		time.Sleep(time.Second)
+	}
 	sub.Signal(unix.SIGTERM)
 	sub.Wait(20 * time.Second)
 	pub.Signal(unix.SIGTERM)
 	pub.Wait(20 * time.Second)
-	bytes := transmitted(t, a) + transmitted(t, b) - before
-	return evaluate(pub.Output(), sub.Output(), c, m.span, bytes)
+	return evaluate(pub.Output(), sub.Output(), c, from, m.span, m.counters(t, device(profile), a, b).since(before))
+}
+
+// matching is how long a best-effort writer may send before the reader knows it, which does not count.
+const matching = 500 * time.Millisecond
+
+// monotonic is the clock of the programs, in seconds.
+func monotonic() float64 {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // every Linux has it
+	return float64(now.Nano()) / 1e9
 }
 
 // settle waits until nothing of an earlier measurement is under way.
 func (m *measurement) settle(t lab.TB, a, b *fleet.Robot) {
 	lab.Eventually(t, 60*time.Second, "an idle link", func() error {
-		before := transmitted(t, a) + transmitted(t, b)
-		time.Sleep(time.Second)
-		if n := transmitted(t, a) + transmitted(t, b) - before; n > 20_000 {
-			return fmt.Errorf("%d bytes a second on it", n)
+		before := m.counters(t, "lan0", a, b)
+		time.Sleep(500 * time.Millisecond)
+		if n := m.counters(t, "lan0", a, b).since(before).bytes; n > 10_000 {
+			return fmt.Errorf("%d bytes on it in half a second", n)
 		}
 		return nil
 	})
 }
 
-// transmitted is what a robot has sent over the overlay, in bytes of IP packets.
-func transmitted(t lab.TB, r *fleet.Robot) uint64 {
-	link, err := r.Netlink().LinkByName("hnet0")
-	if err != nil {
-		t.Fatalf("hnet0: %v", err)
-	}
-	return link.Attrs().Statistics.TxBytes
-}
-
-// evaluate pairs what was sent with what was received.
-func evaluate(pub, sub string, c row, span time.Duration, bytes uint64) (r result) {
+// evaluate pairs what was sent with what was received; from is when both programs knew each other.
+func evaluate(pub, sub string, c row, from float64, span time.Duration, n counters) (r result) {
 	sent := make(map[int]float64)
-	first, writes := math.Inf(1), 0
+	first := math.Inf(1)
 	for line := range strings.Lines(pub) {
 		var seq int
 		var at float64
-		if n, _ := fmt.Sscanf(line, "sent %d %g", &seq, &at); n == 2 {
+		if n, _ := fmt.Sscanf(line, "sent %d %g", &seq, &at); n == 2 && at >= from {
 			sent[seq] = at
 			first = min(first, at)
-			writes++
 		}
 	}
 	var delays []float64
@@ -216,14 +253,23 @@ func evaluate(pub, sub string, c row, span time.Duration, bytes uint64) (r resul
 			inTime++
 		}
 	}
-	r = result{perSecond: float64(inTime) / span.Seconds(), median: quantile(delays, 0.5), worst: quantile(delays, 0.95), sent: math.Inf(1)}
+	r = result{perSecond: float64(inTime) / span.Seconds(), median: quantile(delays, 0.5), worst: quantile(delays, 0.95), sent: math.Inf(1),
+		dropped: share(n.packets-n.carried, n.packets), torn: share(n.cut-n.whole, n.cut)}
 	if len(delays) > 0 {
-		r.sent = float64(bytes) / float64(len(delays)*c.size)
+		r.sent = float64(n.bytes) / float64(len(delays)*c.size)
 	}
-	if lost := writes - len(delays); lost > 0 {
-		r.note = fmt.Sprintf("%d of %d lost", lost, writes)
+	if lost := len(sent) - len(delays); lost > 0 {
+		r.note = fmt.Sprintf("%d of %d lost", lost, len(sent))
 	}
 	return r
+}
+
+// share is a part of the whole, 0 to 1, NaN of nothing.
+func share(part, whole int) float64 {
+	if whole == 0 {
+		return math.NaN()
+	}
+	return min(1, max(0, float64(part)/float64(whole)))
 }
 
 func quantile(x []float64, q float64) float64 {
