@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/dds/spdp"
@@ -52,7 +53,7 @@ func (d *discovery) relay(ctx context.Context, log *slog.Logger, cfg config.Conf
 		return
 	}
 	changed := make(chan struct{}, 1)
-	go tellChanges(ctx, n, changed)
+	go tellChanges(ctx, n, changed, peerChanges...)
 	release, detect := releaseOf(cfg.DDS.Release)
 	err = spdp.Run(ctx, spdp.Config{
 		Address: id.Address, Interface: cfg.Interface, Peers: func() []spdp.Peer { return discoveryPeers(ctx, n) }, Changed: changed,
@@ -83,31 +84,21 @@ func releaseOf(word string) (release spdp.Release, detect bool) {
 	return release, false
 }
 
-// maxWoken bounds the peers without a session that discovery wakes, each of which costs handshakes until one answers: a whitelist of 10,000 names took
-// all of a processor. Beyond them, programs meet once something else has brought the hosts together.
+// maxWoken bounds the peers without a session that discovery wakes, see [node.Node.Meetings]. Beyond them, programs meet once something else has brought the
+// hosts together.
 const maxWoken = 256
 
 // discoveryPeers are the peers whose participants are passed on.
 func discoveryPeers(ctx context.Context, n *node.Node) (list []spdp.Peer) {
-	peers, err := n.Peers(ctx)
-	if err != nil {
-		return nil
-	}
 	s, err := n.Status(ctx)
 	if err != nil {
 		return nil
 	}
-	woken := 0
-	for _, p := range peers {
+	for _, p := range n.Meetings(maxWoken) {
 		idle := p.State == api.Idle
-		if idle {
-			if woken++; woken > maxWoken {
-				continue
-			}
-		}
 		up := idle || p.State == api.Connected
 		if p.Whitelisted || !s.WhitelistEnabled && up {
-			list = append(list, spdp.Peer{Address: p.Address, IPv4: p.IPv4, Connected: up, Idle: idle})
+			list = append(list, spdp.Peer{Address: p.Peer, IPv4: p.IPv4, Connected: up, Idle: idle})
 		}
 	}
 	return list
@@ -116,8 +107,11 @@ func discoveryPeers(ctx context.Context, n *node.Node) (list []spdp.Peer) {
 // changesAtLeast is between two looks at what changed: each goes through all peers, and 10,000 of them may change within a second.
 const changesAtLeast = 200 * time.Millisecond
 
-// tellChanges says whenever the peers, or how they are reached, may be others than before.
-func tellChanges(ctx context.Context, n *node.Node, changed chan<- struct{}) {
+// peerChanges are the events after which the peers, or how they are reached, may be others than before.
+var peerChanges = []api.EventType{api.EventPeerAdded, api.EventPeerRemoved, api.EventPeerState, api.EventWhitelist}
+
+// tellChanges says whenever there was an event of these types, or of IPv4 addresses.
+func tellChanges(ctx context.Context, n *node.Node, changed chan<- struct{}, types ...api.EventType) {
 	for ctx.Err() == nil {
 		events := n.Subscribe(ctx)
 		tell(changed) // of what happened between two subscriptions
@@ -130,13 +124,11 @@ func tellChanges(ctx context.Context, n *node.Node, changed chan<- struct{}) {
 					events = nil
 					continue
 				}
-				switch e.Type {
-				case api.EventIPv4: // rare, and programs that are started next read a profile made of it
+				switch {
+				case e.Type == api.EventIPv4: // rare, and programs that are started next read a profile made of it
 					tell(changed)
-				case api.EventPeerAdded, api.EventPeerRemoved, api.EventPeerState, api.EventWhitelist:
-					if due == nil {
-						due = time.After(time.Until(last.Add(changesAtLeast)))
-					}
+				case due == nil && slices.Contains(types, e.Type):
+					due = time.After(time.Until(last.Add(changesAtLeast)))
 				}
 			case <-due:
 				due, last = nil, time.Now()

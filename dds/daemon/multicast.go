@@ -15,7 +15,7 @@ func relayMulticast(ctx context.Context, log *slog.Logger, device string, n *nod
 		return
 	}
 	changed := make(chan struct{}, 1)
-	go tellChanges(ctx, n, changed)
+	go tellChanges(ctx, n, changed, peerChanges...)
 	err = multicast.Run(ctx, multicast.Config{
 		Address: id.Address, Interface: device, Changed: changed, Forwarder: f, Log: log,
 		Peers: func() (list []multicast.Peer) {

@@ -9,11 +9,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/dds/profile"
+	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/config"
 	"github.com/hnet-robotics/hnet_bridge/overlay/health"
 	"github.com/hnet-robotics/hnet_bridge/overlay/node"
@@ -26,8 +28,12 @@ const (
 	limitWarning   health.Code = "dds_limits"   // the kernel gives DDS programs too little room; its subject is the setting
 )
 
-// profilesEvery is how often what no event tells of is looked at: kernel limits, the interfaces of the LAN.
-const profilesEvery = 10 * time.Second
+// profilesEvery is how often what no event tells of is looked at: kernel limits, the interfaces of the LAN. cycloneEvery is for the version of Cyclone that is
+// installed: it takes a look at a thousand names of libraries, which was four fifths of all that an idle hnetd allocated.
+const (
+	profilesEvery = 10 * time.Second
+	cycloneEvery  = time.Minute
+)
 
 // profileKeeper keeps the profiles of DDS programs as this host needs them.
 type profileKeeper struct {
@@ -38,13 +44,43 @@ type profileKeeper struct {
 	system fs.FS // the root of the file system, to read from
 	lan    func() []string
 	swept  bool // of what a crash left
+	made   made
+
+	cyclone  profile.CycloneVersion
+	detected time.Time
+}
+
+// installed returns the version of Cyclone DDS that is installed, as of a minute ago at most.
+func (k *profileKeeper) installed(now time.Time) profile.CycloneVersion {
+	if k.detected.IsZero() || now.Sub(k.detected) >= cycloneEvery {
+		k.cyclone, _ = profile.DetectCyclone(k.system, nil, "")
+		k.detected = now
+	}
+	return k.cyclone
+}
+
+// made are the files as they were made last, and what of. To make them takes some milliseconds, and nearly always nothing has changed.
+type made struct {
+	params  profile.Params
+	cyclone profile.CycloneVersion
+	files   []profile.File
+	left    error
+}
+
+// set returns the files for p.
+func (k *profileKeeper) set(p profile.Params, dir string, cyclone profile.CycloneVersion) ([]profile.File, error) {
+	if m := &k.made; len(m.files) == 0 || m.cyclone != cyclone || !same(m.params, p) {
+		*m = made{params: p, cyclone: cyclone}
+		m.files, m.left = profile.Set(p, dir, cyclone)
+	}
+	return k.made.files, k.made.left
 }
 
 // keepProfiles writes the profiles when the node runs and whenever they would be others, until ctx ends.
 func keepProfiles(ctx context.Context, log *slog.Logger, cfg config.Config, paths config.Paths, n *node.Node) {
 	k := &profileKeeper{log: log, cfg: cfg, paths: paths, node: n, system: os.DirFS("/"), lan: func() []string { return lanInterfaces(cfg.Interface) }}
 	changed := make(chan struct{}, 1)
-	go tellChanges(ctx, n, changed)
+	go tellChanges(ctx, n, changed, api.EventWhitelist)
 	tick := time.NewTicker(profilesEvery)
 	defer tick.Stop()
 	for {
@@ -58,6 +94,15 @@ func keepProfiles(ctx context.Context, log *slog.Logger, cfg config.Config, path
 	}
 }
 
+// same reports whether profiles for a and b are the same.
+func same(a, b profile.Params) bool {
+	if !slices.Equal(a.Peers, b.Peers) { // the long part, which reflection would take a hundred times as long for
+		return false
+	}
+	a.Peers, b.Peers = nil, nil
+	return reflect.DeepEqual(a, b)
+}
+
 // write brings the files up to date, and the warnings.
 func (k *profileKeeper) write(ctx context.Context) {
 	p, err := k.params(ctx)
@@ -65,8 +110,7 @@ func (k *profileKeeper) write(ctx context.Context) {
 		return // the node ends
 	}
 	dir := k.cfg.DDS.Folder(k.paths)
-	cyclone, _ := profile.DetectCyclone(k.system, nil, "")
-	files, left := profile.Set(p, dir, cyclone)
+	files, left := k.set(p, dir, k.installed(time.Now()))
 	err = left
 	if len(files) > 0 {
 		changed, failed := k.store(dir, files)
@@ -125,10 +169,6 @@ func (k *profileKeeper) params(ctx context.Context) (p profile.Params, err error
 	if err != nil {
 		return p, err
 	}
-	w, err := k.node.Whitelist(ctx)
-	if err != nil {
-		return p, err
-	}
 	sys, err := fs.Sub(k.system, "proc/sys")
 	if err != nil {
 		return p, err
@@ -140,9 +180,7 @@ func (k *profileKeeper) params(ctx context.Context) (p profile.Params, err error
 	if p.IPv4.IsValid() && p.Mode == profile.Both {
 		p.LAN = k.lan()
 	}
-	for _, e := range w.Entries {
-		p.Peers = append(p.Peers, e.Address)
-	}
+	p.Peers = k.node.Whitelisted()
 	return p, nil
 }
 

@@ -154,26 +154,24 @@ func (e *Engine) with(p *peer, f func(now time.Time) wireguard.Todo) {
 	e.control.flush()
 }
 
-// tick runs a peer's timers.
-func (e *Engine) tick(p *peer) {
-	e.with(p, func(now time.Time) wireguard.Todo {
-		e.timers.cancel(p)
-		e.lost(p.lanes.Expire(now, &e.waiting))
-		held := p.pieces.Bytes()
-		p.pieces.Expire(now)
-		e.joining.Add(int64(p.pieces.Bytes() - held))
-		if !p.paceUntil.IsZero() && !now.Before(p.paceUntil) {
-			p.rest(now)
-		}
-		if p.machine == nil {
-			p.resume = time.Time{}
-			return 0
-		}
-		if !p.resume.IsZero() && !now.Before(p.resume) {
-			p.resume, p.resumed = time.Time{}, true
-		}
-		return p.machine.Tick(now)
-	})
+// tick runs the peer's timers. The peer's lock is held.
+func (p *peer) tick(e *Engine, now time.Time) wireguard.Todo {
+	e.timers.cancel(p)
+	e.lost(p.lanes.Expire(now, &e.waiting))
+	held := p.pieces.Bytes()
+	p.pieces.Expire(now)
+	e.joining.Add(int64(p.pieces.Bytes() - held))
+	if !p.paceUntil.IsZero() && !now.Before(p.paceUntil) {
+		p.rest(now)
+	}
+	if p.machine == nil {
+		p.resume = time.Time{}
+		return 0
+	}
+	if !p.resume.IsZero() && !now.Before(p.resume) {
+		p.resume, p.resumed = time.Time{}, true
+	}
+	return p.machine.Tick(now)
 }
 
 // attended reports whether the peer's timers are looked at soon enough whatever a packet that was let through has set: the least is some seconds, and a
@@ -239,22 +237,15 @@ func (e *Engine) react(p *peer, now time.Time, todo wireguard.Todo) (a action) {
 }
 
 // initiate adds an initiation to a: on the path while it is believed in, on every way that may lead to the peer when there is none or it
-// brought no answer.
+// brought no answer. Without any way there is none to be made: to want a peer costs next to nothing until it may be found somewhere.
 func (e *Engine) initiate(p *peer, now time.Time, a *action) {
-	message, err := p.machine.Initiation(now)
-	if err != nil {
-		e.cfg.Log.Error("a handshake could not be made", "peer", p.address, "err", err)
-		return
-	}
-	a.handshake = message
-	attempts, again := p.machine.Handshaking()
-	if attempts == 0 || !again {
+	attempts, _ := p.machine.Handshaking()
+	if attempts == 0 {
 		p.routes.asked = p.routes.asked[:0]
 	}
 	if p.path.valid() {
 		a.to = append(a.to, p.path)
 	}
-	defer func() { p.routes.ask(a.to) }()
 	if !p.path.valid() || attempts > 0 || p.routes.silent {
 		if contact, ok := e.cfg.Directory.ByAddress(p.address); ok {
 			e.everywhere(p, contact, attempts, a)
@@ -263,6 +254,20 @@ func (e *Engine) initiate(p *peer, now time.Time, a *action) {
 			e.want(p)
 		}
 	}
+	if len(a.to) == 0 {
+		p.machine.Postpone(now)
+		return
+	}
+	message, err := p.machine.Initiation(now)
+	if err != nil {
+		e.cfg.Log.Error("a handshake could not be made", "peer", p.address, "err", err)
+	}
+	if message == nil { // also when the indices have run out
+		a.to = nil
+		return
+	}
+	a.handshake = message
+	p.routes.ask(a.to)
 }
 
 // relayFirst is how many attempts go by relays and to neighbours alone, if there is a relay: what comes unasked from beyond makes some NATs give

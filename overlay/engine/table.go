@@ -20,7 +20,7 @@ type table struct {
 	mu        sync.RWMutex
 	addresses map[netip.Addr]*peer
 	indices   map[uint32]indexEntry
-	strangers int
+	strangers map[*peer]struct{} // those in addresses that are not listed: who has to go is found without going through a long whitelist
 }
 
 type indexEntry struct {
@@ -31,6 +31,7 @@ type indexEntry struct {
 func (t *table) init() {
 	t.addresses = make(map[netip.Addr]*peer)
 	t.indices = make(map[uint32]indexEntry)
+	t.strangers = make(map[*peer]struct{})
 }
 
 func (t *table) get(a netip.Addr) *peer {
@@ -64,9 +65,9 @@ func (t *table) add(p *peer) (in *peer, crowded bool) {
 	}
 	t.addresses[p.address] = p
 	if !p.listed {
-		t.strangers++
+		t.strangers[p] = struct{}{}
 	}
-	return p, t.strangers > maxStrangers
+	return p, len(t.strangers) > maxStrangers
 }
 
 func (t *table) remove(p *peer) {
@@ -74,9 +75,7 @@ func (t *table) remove(p *peer) {
 	defer t.mu.Unlock()
 	if t.addresses[p.address] == p {
 		delete(t.addresses, p.address)
-		if !p.listed {
-			t.strangers--
-		}
+		delete(t.strangers, p)
 	}
 }
 
@@ -90,9 +89,9 @@ func (t *table) relist(p *peer, listed bool) {
 	}
 	p.listed = listed
 	if listed {
-		t.strangers--
+		delete(t.strangers, p)
 	} else {
-		t.strangers++
+		t.strangers[p] = struct{}{}
 	}
 }
 
@@ -100,8 +99,8 @@ func (t *table) relist(p *peer, listed bool) {
 func (t *table) oldestStranger() (oldest *peer) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	for _, p := range t.addresses {
-		if !p.listed && (oldest == nil || p.used.Load() < oldest.used.Load()) {
+	for p := range t.strangers {
+		if oldest == nil || p.used.Load() < oldest.used.Load() {
 			oldest = p
 		}
 	}

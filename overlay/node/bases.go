@@ -83,7 +83,7 @@ func (n *Node) servers() []client.Server {
 	for _, b := range n.cfg.Bases {
 		list = append(list, client.Server{Address: b.Address, Host: b.Host, UDP: b.UDP, TCP: b.TCP})
 	}
-	for _, e := range n.whitelist.Entries() {
+	for e := range n.whitelist.All() {
 		if !e.Relay && !n.relaying.has(e.Address) {
 			continue
 		}
@@ -125,12 +125,7 @@ func (r *relaying) set(peer netip.Addr, on bool) (news bool) {
 
 // wanted tells the Bases whom this node wants to meet.
 func (n *Node) wanted() {
-	entries := n.whitelist.Entries()
-	peers := make([]netip.Addr, 0, len(entries))
-	for _, e := range entries {
-		peers = append(peers, e.Address)
-	}
-	n.bases.SetInterests(peers)
+	n.bases.SetInterests(n.whitelist.Addresses())
 	n.setServers()
 }
 

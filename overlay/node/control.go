@@ -50,13 +50,13 @@ func (n *Node) Peers(context.Context) ([]api.Peer, error) {
 	for _, s := range n.engine.Peers() {
 		known[s.Address] = s
 	}
-	peers := []api.Peer{}
-	for _, e := range n.whitelist.Entries() {
-		s, ok := known[e.Address]
+	peers := make([]api.Peer, 0, n.whitelist.Len())
+	for _, a := range n.whitelist.Addresses() {
+		s, ok := known[a]
 		if !ok {
-			s = engine.PeerStatus{Address: e.Address}
+			s = engine.PeerStatus{Address: a}
 		}
-		delete(known, e.Address)
+		delete(known, a)
 		peers = append(peers, n.describe(s))
 	}
 	for _, s := range known {
@@ -173,8 +173,8 @@ func (n *Node) onLink(remote netip.Addr) bool {
 
 // Whitelist implements api.Controller.
 func (n *Node) Whitelist(context.Context) (api.Whitelist, error) {
-	w := api.Whitelist{Enabled: n.whitelist.Enabled(), Entries: []api.WhitelistEntry{}}
-	for _, e := range n.whitelist.Entries() {
+	w := api.Whitelist{Enabled: n.whitelist.Enabled(), Entries: make([]api.WhitelistEntry, 0, n.whitelist.Len())}
+	for e := range n.whitelist.All() {
 		w.Entries = append(w.Entries, apiEntry(e))
 	}
 	return w, nil
@@ -233,7 +233,7 @@ func (n *Node) WhitelistAdd(_ context.Context, add api.WhitelistAdd) (api.Whitel
 	if name, ok := n.names.Lookup(e.Hostname); ok && name.Address != e.Address {
 		return api.WhitelistEntry{}, &api.Error{Code: api.CodeConflict, Text: fmt.Sprintf("the name %s belongs to %s", name.Name, name.Address), Fix: "remove it first: hnet host rm " + name.Name}
 	}
-	old, _ := n.whitelist.Get(e.Address)
+	old, listed := n.whitelist.Get(e.Address)
 	stored, err := n.whitelist.Add(e)
 	if err != nil {
 		return api.WhitelistEntry{}, refusal(err, api.CodeBadRequest)
@@ -244,7 +244,11 @@ func (n *Node) WhitelistAdd(_ context.Context, add api.WhitelistAdd) (api.Whitel
 	}
 	n.lookups.forget(stored.Address)
 	n.writeHosts()
-	n.inbox.put(stored.Address, newEntry, netip.AddrPort{})
+	what := newEntry
+	if !listed {
+		what |= listedAnew
+	}
+	n.inbox.put(stored.Address, what, netip.AddrPort{})
 	n.publish(api.EventWhitelist, stored.Address, "added")
 	if stored.Hostname != old.Hostname {
 		n.publish(api.EventHosts, netip.Addr{}, stored.Hostname+" added")
@@ -338,7 +342,7 @@ func apiHost(name hostnames.Name) api.HostEntry {
 func (n *Node) HostAdd(_ context.Context, add api.HostAdd) (api.HostEntry, error) {
 	n.editing.Lock()
 	defer n.editing.Unlock()
-	for _, e := range n.whitelist.Entries() {
+	for e := range n.whitelist.All() {
 		if e.Hostname != "" && e.Hostname == strings.ToLower(add.Name) && e.Address != add.Address {
 			return api.HostEntry{}, &api.Error{Code: api.CodeConflict, Text: fmt.Sprintf("the name %s belongs to the whitelisted peer %s", e.Hostname, e.Address),
 				Fix: fmt.Sprintf("give that peer another: hnet whitelist add %s --hostname NAME", e.Address)}

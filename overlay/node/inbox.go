@@ -18,6 +18,7 @@ const (
 	newPath                        // its path is another, or carries less than was believed
 	contactWanted                  // packets wait for it
 	refused                        // it asked for contact and may not
+	listedAnew                     // it was not on the whitelist before newEntry
 )
 
 // letter is the news of one peer.

@@ -428,7 +428,7 @@ func (n *Node) takenIPv4() (list []inet4.Network) {
 	for _, p := range n.engine.Peers() {
 		single(p.Path.Remote.Addr(), "an endpoint of "+n.nameOf(p.Address))
 	}
-	for _, e := range n.whitelist.Entries() {
+	for e := range n.whitelist.All() {
 		if e.Endpoint == "" {
 			continue
 		}

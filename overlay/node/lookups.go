@@ -116,7 +116,7 @@ func (l *lookups) close() {
 
 // resolveAll looks up the hints of all whitelisted peers.
 func (n *Node) resolveAll() {
-	for _, e := range n.whitelist.Entries() {
+	for e := range n.whitelist.All() {
 		n.resolve(e, false)
 	}
 }
@@ -163,6 +163,9 @@ func (n *Node) lookUp(ctx context.Context, e whitelist.Entry, contact bool) erro
 
 // hint takes the endpoint of an entry apart; the whitelist has checked it. host is "" if there is none.
 func hint(e whitelist.Entry) (host string, port uint16) {
+	if e.Endpoint == "" {
+		return "", 0
+	}
 	host, digits, err := net.SplitHostPort(e.Endpoint)
 	if err != nil {
 		return "", 0

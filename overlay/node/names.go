@@ -12,12 +12,12 @@ import (
 
 // allNames are the names given by themselves and those of whitelisted peers; of two equal ones the first kind wins.
 func (n *Node) allNames() []hostnames.Name {
-	names := n.names.List()
-	taken := make(map[string]bool, len(names))
+	names := slices.Grow(n.names.List(), n.whitelist.Len())
+	taken := make(map[string]bool, len(names)+n.whitelist.Len())
 	for _, x := range names {
 		taken[x.Name] = true
 	}
-	for _, e := range n.whitelist.Entries() {
+	for e := range n.whitelist.All() {
 		if e.Hostname != "" && !taken[e.Hostname] {
 			taken[e.Hostname] = true
 			names = append(names, hostnames.Name{Name: e.Hostname, Address: e.Address, Source: string(e.Source)})

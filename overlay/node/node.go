@@ -221,7 +221,7 @@ func (n *Node) openState() (err error) {
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.opt.Paths.Config, err)
 	}
-	n.roster = newRoster(n.whitelist.Entries())
+	n.roster = newRoster()
 	if n.names, err = hostnames.Open(n.state("hostnames.json")); err != nil {
 		return err
 	}

@@ -28,10 +28,11 @@ const (
 	maxStrangers = 2048
 )
 
-// roster is what was last told of each peer: those on the whitelist, and others once they had a session. It belongs to watchPeers' goroutine.
+// roster is what was last told of each peer: those on the whitelist of which there was any news, and others once they had a session. It belongs to
+// watchPeers' goroutine.
 type roster struct {
 	peers     map[netip.Addr]*known
-	unsettled map[netip.Addr]bool // connecting or unreachable
+	unsettled map[netip.Addr]bool // of which it changes without an event how they stand
 	strangers int                 // on the roster and not on the whitelist
 	announced time.Time           // for the sake of a stranger
 	refusals  refusals
@@ -40,6 +41,7 @@ type roster struct {
 // known is one peer as it was last told of.
 type known struct {
 	listed    bool
+	added     bool // that it is known has been told
 	state     api.PeerState
 	path      api.Path
 	endpoint  netip.AddrPort
@@ -50,16 +52,9 @@ type known struct {
 	lines     ration
 }
 
-func newRoster(entries []whitelist.Entry) *roster {
-	r := &roster{peers: make(map[netip.Addr]*known, len(entries)), unsettled: make(map[netip.Addr]bool)}
-	for _, e := range entries {
-		r.peers[e.Address] = newKnown()
-		r.peers[e.Address].listed = true
-	}
-	return r
+func newRoster() *roster {
+	return &roster{peers: make(map[netip.Addr]*known), unsettled: make(map[netip.Addr]bool)}
 }
-
-func newKnown() *known { return &known{state: api.Idle, path: api.PathNone} }
 
 // watchPeers is the node's event loop: it looks at peers of which there is news, and at those whose contact is not settled.
 func (n *Node) watchPeers(ctx context.Context) {
@@ -122,7 +117,7 @@ func (n *Node) Alive(ctx context.Context) error {
 }
 
 func (n *Node) answer(alive chan<- struct{}) {
-	n.engine.Peers() // takes every lock of the data path
+	n.engine.States(func(netip.Addr, engine.State) {}) // takes every lock of the data path
 	close(alive)
 }
 
@@ -142,13 +137,20 @@ func (n *Node) look(now time.Time, peer netip.Addr, l letter) {
 		n.hub.Publish(api.Event{Time: now, Type: api.EventPeerRefused, Detail: "it is not on the whitelist",
 			Peer: &api.Peer{Address: peer, State: api.Idle, Path: api.PathNone, Endpoint: l.from}})
 	}
-	if !listed && !present {
+	k := n.roster.peers[peer]
+	switch {
+	case !listed && !present && k == nil && l.news&(newEntry|listedAnew) == newEntry:
+		n.dropped(peer) // there never was any other news of it
+		return
+	case !listed && !present:
 		n.gone(now, peer)
 		return
-	}
-	k := n.roster.peers[peer]
-	if k == nil && (listed || status.State == engine.Connected) {
+	case k == nil && (listed || status.State == engine.Connected):
 		k = n.enrol(now, peer, listed)
+	}
+	if k != nil && !k.added && (!listed || l.news&listedAnew != 0) {
+		k.added = true
+		n.publish(api.EventPeerAdded, peer, "")
 	}
 	if l.news&contactWanted != 0 {
 		n.seek(now, k, entry)
@@ -174,7 +176,7 @@ func (n *Node) look(now time.Time, peer netip.Addr, l letter) {
 	if status.State == engine.Connected && (up || l.news&newPath != 0) {
 		n.setPeerRoute(peer, k, status)
 	}
-	n.tell(now, peer, k, n.describe(status))
+	n.tell(now, peer, k, n.describe(status), status)
 }
 
 // suspect has a Base asked for a sign of life when a peer's path went from it to another Base: it may be dead, and that is found sooner so.
@@ -189,18 +191,16 @@ func (n *Node) suspect(k *known, s engine.PeerStatus) {
 	}
 }
 
-// enrol puts a peer on the roster.
+// enrol puts a peer on the roster. That is no news of those that were on the whitelist when the node started.
 func (n *Node) enrol(now time.Time, peer netip.Addr, listed bool) *known {
 	if n.roster.strangers >= maxStrangers {
 		n.sweep(now)
 	}
-	k := newKnown()
-	k.listed = listed
+	k := &known{listed: listed, state: api.Idle, path: api.PathNone}
 	if !listed {
 		n.roster.strangers++
 	}
 	n.roster.peers[peer] = k
-	n.publish(api.EventPeerAdded, peer, "")
 	return k
 }
 
@@ -233,7 +233,6 @@ func (n *Node) gone(now time.Time, peer netip.Addr) {
 	n.relist(k, true)
 	delete(n.roster.peers, peer)
 	delete(n.roster.unsettled, peer)
-	n.forget(peer)
 	if k.routeMTU != 0 {
 		if err := n.opt.Host.SetPeerRoute(n.cfg.Interface, peer, 0); err != nil && !n.goingDown.Load() {
 			n.log.Warn("the route of a peer that is gone could not be removed", "peer", peer, "err", err,
@@ -243,6 +242,12 @@ func (n *Node) gone(now time.Time, peer netip.Addr) {
 	if k.state == api.Connected {
 		n.line(now, k, "peer is down", "peer", peer, "cause", "it may not talk to this node any more")
 	}
+	n.dropped(peer)
+}
+
+// dropped forgets a peer that may not talk any more, and says so.
+func (n *Node) dropped(peer netip.Addr) {
+	n.forget(peer)
 	n.publish(api.EventPeerRemoved, peer, "")
 }
 
@@ -302,9 +307,9 @@ func (n *Node) pinned(peer netip.Addr, err error) {
 	}
 }
 
-// tell logs and publishes how a peer stands, if that has changed.
-func (n *Node) tell(now time.Time, peer netip.Addr, k *known, p api.Peer) {
-	if p.State == api.Connecting || p.State == api.Unreachable {
+// tell logs and publishes how a peer stands, if that has changed. p describes s.
+func (n *Node) tell(now time.Time, peer netip.Addr, k *known, p api.Peer, s engine.PeerStatus) {
+	if p.State == api.Connecting || p.State == api.Unreachable && !s.GivenUp {
 		n.roster.unsettled[peer] = true
 	} else {
 		delete(n.roster.unsettled, peer)

@@ -17,7 +17,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	for i := range MaxEntries {
 		id := identity.FromSeed([32]byte{byte(i), byte(i >> 8)})
-		s.stored[id.Address()] = Entry{Address: id.Address(), Key: id.PublicKey(), Hostname: fmt.Sprintf("robot-%05d", i), Source: SourceLocal}
+		s.stored[id.Address()] = &Entry{Address: id.Address(), Key: id.PublicKey(), Hostname: fmt.Sprintf("robot-%05d", i), Source: SourceLocal}
 	}
 	if err := save(path, s); err != nil {
 		b.Fatal(err)

@@ -44,7 +44,12 @@ func (e Entry) normalize() (Entry, error) {
 	switch e.Source {
 	case "":
 		e.Source = SourceLocal
-	case SourceLocal, SourceConfig, SourceDashboard:
+	case SourceLocal: // what was read from a file is the same text again for each entry, and would be kept
+		e.Source = SourceLocal
+	case SourceConfig:
+		e.Source = SourceConfig
+	case SourceDashboard:
+		e.Source = SourceDashboard
 	default:
 		return Entry{}, fmt.Errorf("whitelist entry of the unknown source %q", string(e.Source))
 	}

@@ -61,7 +61,7 @@ func (f *file) state() (*state, error) {
 	if len(f.Entries) > MaxEntries {
 		return nil, fmt.Errorf("has %d entries, %d at most", len(f.Entries), MaxEntries)
 	}
-	s := &state{enabled: f.Enabled, fallback: true, stored: make(map[netip.Addr]Entry, len(f.Entries))}
+	s := &state{enabled: f.Enabled, fallback: true, stored: make(map[netip.Addr]*Entry, len(f.Entries))}
 	names := make(map[string]bool, len(f.Entries))
 	for i, stored := range f.Entries {
 		e, err := stored.entry()
@@ -75,7 +75,7 @@ func (f *file) state() (*state, error) {
 			return nil, fmt.Errorf("has the hostname %s twice", e.Hostname)
 		}
 		names[e.Hostname] = true
-		s.stored[e.Address] = e
+		s.stored[e.Address] = &e
 	}
 	return s, nil
 }
@@ -97,11 +97,11 @@ func (e storedEntry) entry() (Entry, error) {
 func save(path string, s *state) error {
 	f := file{Version: fileVersion, Enabled: s.enabled, Entries: []storedEntry{}}
 	for _, a := range s.addresses() {
-		e, ok := s.stored[a]
-		if !ok {
+		e := s.stored[a]
+		if e == nil {
 			continue
 		}
-		stored := storedEntry{Entry: e}
+		stored := storedEntry{Entry: *e}
 		if e.PSK != nil {
 			stored.PSK = base64.StdEncoding.EncodeToString(e.PSK[:])
 		}

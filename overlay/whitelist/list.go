@@ -3,6 +3,7 @@ package whitelist
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -37,13 +38,13 @@ type List struct {
 	current atomic.Pointer[state]
 }
 
-// state is one version of the list; it is never changed. Its pre-shared keys are shared, so entries that leave the
-// package get copies.
+// state is one version of the list; it is never changed. Its entries are shared with other versions, of which each change makes one, so none is ever
+// changed either; and their pre-shared keys are, so entries that leave the package get copies.
 type state struct {
 	enabled  *bool // nil until someone switched it
 	fallback bool  // what enabled means while it is nil
-	stored   map[netip.Addr]Entry
-	static   map[netip.Addr]Entry
+	stored   map[netip.Addr]*Entry
+	static   map[netip.Addr]*Entry
 
 	// What use derives from both maps:
 	order []netip.Addr
@@ -58,12 +59,16 @@ func (s *state) clone() *state {
 
 // get lays what is stored under what the configuration says.
 func (s *state) get(a netip.Addr) (Entry, bool) {
-	static, isStatic := s.static[a]
-	stored, isStored := s.stored[a]
-	if isStatic {
-		return static.fill(stored), true
+	static, stored := s.static[a], s.stored[a]
+	switch {
+	case static != nil && stored != nil:
+		return static.fill(*stored), true
+	case static != nil:
+		return *static, true
+	case stored != nil:
+		return *stored, true
 	}
-	return stored, isStored
+	return Entry{}, false
 }
 
 // addresses returns all listed addresses in order.
@@ -124,7 +129,7 @@ func (l *List) Add(e Entry) (Entry, error) {
 			if len(s.order) >= MaxEntries {
 				return fmt.Errorf("%w: it has %d entries; remove some first", ErrFull, MaxEntries)
 			}
-			s.stored[e.Address] = e
+			s.stored[e.Address] = &e
 			return nil
 		}
 		updated, err := old.update(e)
@@ -134,7 +139,7 @@ func (l *List) Add(e Entry) (Entry, error) {
 		if updated.equal(old) {
 			return errUnchanged
 		}
-		s.stored[e.Address] = updated
+		s.stored[e.Address] = &updated
 		return nil
 	})
 }
@@ -146,10 +151,11 @@ func (l *List) Remove(addr netip.Addr) (removed Entry, err error) {
 		if _, static := s.static[addr]; static {
 			return fmt.Errorf("%v is %w: remove it there", addr, ErrStatic)
 		}
-		var listed bool
-		if removed, listed = s.stored[addr]; !listed {
+		e := s.stored[addr]
+		if e == nil {
 			return notFound(addr)
 		}
+		removed = *e
 		delete(s.stored, addr)
 		return nil
 	})
@@ -196,10 +202,10 @@ func (l *List) pin(keys Entry) error {
 			return errUnchanged
 		}
 		if _, static := s.static[keys.Address]; static {
-			s.static[keys.Address] = updated
+			s.static[keys.Address] = &updated
 			return errNotStored
 		}
-		s.stored[keys.Address] = updated
+		s.stored[keys.Address] = &updated
 		return nil
 	})
 	return err
@@ -208,7 +214,7 @@ func (l *List) pin(keys Entry) error {
 // SetStatic replaces the entries of the configuration. They are not stored, and win over what is stored for the same
 // address. Entries that are not valid are an error, and then nothing changes.
 func (l *List) SetStatic(entries []Entry) error {
-	static := make(map[netip.Addr]Entry, len(entries))
+	static := make(map[netip.Addr]*Entry, len(entries))
 	for _, e := range entries {
 		e.Source = SourceConfig
 		e, err := e.normalize()
@@ -218,11 +224,15 @@ func (l *List) SetStatic(entries []Entry) error {
 		if _, twice := static[e.Address]; twice {
 			return fmt.Errorf("peer in the configuration: %v is there twice; remove one", e.Address)
 		}
-		static[e.Address] = e
+		static[e.Address] = &e
 	}
 	l.changes.Lock()
 	defer l.changes.Unlock()
-	s := l.current.Load().clone()
+	old := l.current.Load()
+	if len(static) == 0 && len(old.static) == 0 {
+		return nil // as at the start of most nodes
+	}
+	s := old.clone()
 	s.static = static
 	if n := len(s.addresses()); n > MaxEntries {
 		return fmt.Errorf("peers in the configuration: %w: with them it has %d entries, %d at most", ErrFull, n, MaxEntries)
@@ -257,9 +267,9 @@ func (l *List) SetEnabled(enabled bool) error {
 func (l *List) SetDefaultEnabled(enabled bool) {
 	l.changes.Lock()
 	defer l.changes.Unlock()
-	s := l.current.Load().clone()
+	s := *l.current.Load()
 	s.fallback = enabled
-	l.use(s)
+	l.current.Store(&s) // the entries are the same
 }
 
 // Get returns the entry of an address.
@@ -279,15 +289,22 @@ func (l *List) ByKey(key identity.PublicKey) (Entry, bool) {
 }
 
 // Entries returns all entries in the order of their addresses.
-func (l *List) Entries() []Entry {
+func (l *List) Entries() []Entry { return slices.AppendSeq(make([]Entry, 0, l.Len()), l.All()) }
+
+// All goes through all entries in the order of their addresses. Of a long list a copy is some megabytes; who does not keep the entries takes these.
+func (l *List) All() iter.Seq[Entry] {
 	s := l.current.Load()
-	all := make([]Entry, 0, len(s.order))
-	for _, a := range s.order {
-		e, _ := s.get(a)
-		all = append(all, e.detach())
+	return func(yield func(Entry) bool) {
+		for _, a := range s.order {
+			if e, _ := s.get(a); !yield(e.detach()) {
+				return
+			}
+		}
 	}
-	return all
 }
+
+// Addresses returns the addresses of all entries, in order.
+func (l *List) Addresses() []netip.Addr { return slices.Clone(l.current.Load().order) }
 
 // Len is the number of entries.
 func (l *List) Len() int { return len(l.current.Load().order) }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +59,22 @@ func same(t *testing.T, l *List, path string, want ...Entry) {
 		}
 		if l.Len() != len(want) {
 			t.Errorf("%s: Len %d, want %d", what, l.Len(), len(want))
+		}
+		addresses := make([]netip.Addr, 0, len(want))
+		for _, e := range want {
+			addresses = append(addresses, e.Address)
+		}
+		if got := l.Addresses(); !slices.Equal(got, addresses) {
+			t.Errorf("%s: Addresses %v, want %v", what, got, addresses)
+		}
+		seen := 0
+		for range l.All() {
+			if seen++; seen == 2 { // it may be left at any time
+				break
+			}
+		}
+		if seen != min(len(want), 2) {
+			t.Errorf("%s: All goes through %d", what, seen)
 		}
 	}
 }
@@ -355,9 +372,9 @@ func TestBounded(t *testing.T) {
 func TestFullListFitsItsFile(t *testing.T) {
 	_, path := newList(t)
 	name := strings.Repeat("a", 63) + "." + strings.Repeat("b", 63) + "." + strings.Repeat("c", 63) + "."
-	s := &state{stored: make(map[netip.Addr]Entry)}
+	s := &state{stored: make(map[netip.Addr]*Entry)}
 	for i := range MaxEntries {
-		s.stored[numbered(i)] = Entry{
+		s.stored[numbered(i)] = &Entry{
 			Address: numbered(i), Hostname: name + fmt.Sprintf("x%060d", i), Key: alice.PublicKey(), SigningKey: alice.SigningKey(),
 			Endpoint: name + strings.Repeat("d", 61) + ":65535", PSK: &psk, Relay: true, Source: SourceDashboard,
 		}

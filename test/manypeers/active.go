@@ -17,11 +17,14 @@ const contactRate = 100
 // active is a daemon with sessions.
 type active struct {
 	count       int
-	quiet, busy usage // cpu and switches per second: without traffic, with a packet a second both ways for each peer
+	quiet, busy usage // cpu and switches per second: without traffic, of the first and the last; with a packet a second both ways for each peer
 	sent, back  uint64
 	settled     time.Duration // from the first contact to the last session
 	list        time.Duration // of 'hnet peers'
 }
+
+// probed is how long after the last packet a node goes on to probe its paths; then sessions are quiet.
+const probed = 30 * time.Second
 
 // measureActive has more and more of a crowd make contact with one daemon, whose whitelist names all of them from the start.
 func measureActive(t lab.TB, s spans) (rows []*active) {
@@ -71,13 +74,15 @@ func measureActive(t lab.TB, s spans) (rows []*active) {
 		a.busy = watch(d, s.active)
 		talking.end()
 		a.sent, a.back = talking.sent.Load(), talking.back.Load()
-		time.Sleep(12 * time.Second) // the last keepalives
-		a.quiet = watch(d, s.active)
 		_, a.list = d.hnet("peers")
-		t.Logf("manypeers: %d active after %v: %.1f MB, %.2f ms of CPU a second, %.2f without traffic, %d of %d packets came back", count, a.settled, a.busy.anon, ms(a.busy.cpu),
-			ms(a.quiet.cpu), a.back, a.sent)
+		t.Logf("manypeers: %d active after %v: %.1f MB, %.2f ms of CPU and %d wake-ups a second, %d of %d packets came back", count, a.settled, a.busy.anon,
+			ms(a.busy.cpu), a.busy.switches, a.back, a.sent)
 		rows = append(rows, a)
 	}
+	last := rows[len(rows)-1]
+	time.Sleep(probed + 5*time.Second)
+	last.quiet = watch(d, s.active)
+	t.Logf("manypeers: %.2f ms of CPU and %d wake-ups a second once all is quiet", ms(last.quiet.cpu), last.quiet.switches)
 	return rows
 }
 

@@ -44,7 +44,7 @@ func measureKnown(t lab.TB, s spans) (rows []*known) {
 			return k.connected()
 		})
 	}
-	time.Sleep(15 * time.Second) // what the start left is done and collected
+	time.Sleep(probed + 5*time.Second) // what the start left is done and collected, and no path is probed any more
 	t.Logf("manypeers: idle for %v", s.idle)
 	before := make([]usage, len(rows))
 	for i, k := range rows {
@@ -55,7 +55,8 @@ func measureKnown(t lab.TB, s spans) (rows []*known) {
 		k.idle = k.many.usage().since(before[i], s.idle)
 	}
 	for _, k := range rows {
-		t.Logf("manypeers: %d known: %.1f MB, %.1f of them private, %.2f ms of CPU a second, ready in %v", k.count, k.idle.rss, k.idle.anon, ms(k.idle.cpu), k.many.started)
+		t.Logf("manypeers: %d known: %.1f MB, %.1f of them private, %.2f ms of CPU and %d wake-ups a second, ready in %v", k.count, k.idle.rss, k.idle.anon, ms(k.idle.cpu),
+			k.idle.switches, k.many.started)
 	}
 	for range s.rounds {
 		first := 0.

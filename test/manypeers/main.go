@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hnet-robotics/hnet_bridge/test/fleet"
@@ -30,7 +32,16 @@ func main() {
 	flag.StringVar(&extra, "config", "", "more `lines` of configuration for all daemons")
 	little := flag.String("small", "", "`file` to write what little memory and a single processor do, instead of all else; - is standard output")
 	part := flag.String("part", "", "`known` or active alone; nothing is written then")
+	counts := flag.String("counts", "", "`numbers` of peers, in place of those of each part; nothing is written then")
 	flag.Parse()
+	if *counts != "" {
+		list, err := numbers(*counts)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "manypeers: -counts %s: %v\n", *counts, err)
+			os.Exit(2)
+		}
+		knownCounts, activeCounts = list, list
+	}
 	if why := lab.Missing(); why != "" {
 		fmt.Fprintln(os.Stderr, "manypeers: network namespaces cannot be made here:", why)
 		os.Exit(1)
@@ -57,7 +68,7 @@ func main() {
 	}); code != 0 {
 		os.Exit(code)
 	}
-	if *part != "" {
+	if *part != "" || *counts != "" {
 		return // told by the log
 	}
 	fmt.Print(r.markdown())
@@ -67,6 +78,18 @@ func main() {
 			os.Exit(1)
 		}
 	}
+}
+
+// numbers reads positive numbers between commas.
+func numbers(s string) (list []int, err error) {
+	for word := range strings.SplitSeq(s, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 1 {
+			return nil, fmt.Errorf("%q is no number of peers", word)
+		}
+		list = append(list, n)
+	}
+	return list, nil
 }
 
 // spans is how long and how often things are measured.

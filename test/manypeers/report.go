@@ -26,24 +26,26 @@ func (r report) markdown() string {
 			k.idle.peak, ms(k.idle.cpu), k.idle.switches, median(k.mbits), median(k.ratios), ms(median(k.many.started)), ms(median(k.list)), ms(median(k.add)))
 	}
 	b.WriteString("\nThe whitelist holds 10,000 entries at most; there, `hnet whitelist rm` was timed. “Beyond one” is private memory: what is mapped of the program's file is the kernel's cache, " +
-		"shared and given back on demand.\n\n![memory](peers-known.svg)\n")
+		"shared and given back on demand; 5 s after its start hnetd gives it back itself, and what it uses returns.\n\n![memory](peers-known.svg)\n")
 	first, most := r.active[0], r.active[len(r.active)-1]
 	b.WriteString("\n## Peers with sessions\n\nOf a whitelist of " + fmt.Sprint(most.count) + " peers, as many as the row says have a session: each is the data path of hnetd with its own key and UDP socket.\n" +
-		"Busy: a packet of 64 bytes to each and one back, every second. Quiet: sessions alone.\n\n")
-	b.WriteString("| active | private MB | kB each | busy CPU ms/s | µs a packet | busy wake-ups/s | quiet CPU ms/s | quiet wake-ups/s | packets back | `hnet peers` ms |\n")
-	b.WriteString("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+		"A packet of 64 bytes goes to each and one back, every second, and for the sake of those each side probes its path every second.\n\n")
+	b.WriteString("| active | private MB | kB each | CPU ms/s | µs each, a second | wake-ups/s | packets back | `hnet peers` ms |\n")
+	b.WriteString("|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, a := range r.active {
 		if a.count == 0 {
-			fmt.Fprintf(&b, "| 0 | %.1f | | | | | %.2f | %d | | |\n", a.quiet.anon, ms(a.quiet.cpu), a.quiet.switches)
+			fmt.Fprintf(&b, "| 0 | %.1f | | %.2f | | %d | | |\n", a.quiet.anon, ms(a.quiet.cpu), a.quiet.switches)
 			continue
 		}
 		n := float64(a.count)
 		each, packet := "", "" // of few peers, the difference from none is noise
 		if a.count >= 100 {
-			each, packet = fmt.Sprintf("%.1f", (a.busy.anon-first.quiet.anon)*1024/n), fmt.Sprintf("%.0f", (ms(a.busy.cpu)-ms(first.quiet.cpu))*1e3/n/2)
+			each, packet = fmt.Sprintf("%.1f", (a.busy.anon-first.quiet.anon)*1024/n), fmt.Sprintf("%.0f", (ms(a.busy.cpu)-ms(first.quiet.cpu))*1e3/n)
 		}
-		fmt.Fprintf(&b, "| %d | %.1f | %s | %.2f | %s | %d | %.2f | %d | %.1f %% | %.0f |\n", a.count, a.busy.anon, each, ms(a.busy.cpu), packet, a.busy.switches, ms(a.quiet.cpu), a.quiet.switches, 100*float64(a.back)/float64(max(a.sent, 1)), ms(a.list))
+		fmt.Fprintf(&b, "| %d | %.1f | %s | %.2f | %s | %d | %.1f %% | %.0f |\n", a.count, a.busy.anon, each, ms(a.busy.cpu), packet, a.busy.switches,
+			100*float64(a.back)/float64(max(a.sent, 1)), ms(a.list))
 	}
+	fmt.Fprintf(&b, "\nHalf a minute after the last packet all probing ends: %d sessions then cost %.2f ms of CPU and %d wake-ups a second.\n", most.count, ms(most.quiet.cpu), most.quiet.switches)
 	b.WriteString("\n![memory](peers-active.svg)\n\n![processor time](peers-cpu.svg)\n")
 	return b.String()
 }
@@ -56,7 +58,7 @@ func (r report) write(path string) error {
 		return err
 	}
 	files := map[string]string{path: r.markdown()}
-	var known, private, memory, busy, quiet []point
+	var known, private, memory, busy []point
 	for _, k := range r.known {
 		known = append(known, point{float64(k.count), k.idle.rss})
 		private = append(private, point{float64(k.count), k.idle.anon})
@@ -64,12 +66,11 @@ func (r report) write(path string) error {
 	for _, a := range r.active[1:] {
 		memory = append(memory, point{float64(a.count), a.busy.anon})
 		busy = append(busy, point{float64(a.count), ms(a.busy.cpu)})
-		quiet = append(quiet, point{float64(a.count), ms(a.quiet.cpu)})
 	}
 	for name, p := range map[string]plot{
 		"peers-known.svg":  {"Resident memory by known peers, MB", []curve{{"all", known}, {"private", private}}},
 		"peers-active.svg": {"Private memory by peers with sessions, MB", []curve{{"a packet a second each", memory}}},
-		"peers-cpu.svg":    {"CPU by peers with sessions, ms a second", []curve{{"a packet a second each way", busy}, {"no traffic", quiet}}},
+		"peers-cpu.svg":    {"CPU by peers with sessions, ms a second", []curve{{"a packet a second each way", busy}}},
 	} {
 		files[filepath.Join(filepath.Dir(path), name)] = p.svg()
 	}

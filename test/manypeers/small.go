@@ -44,7 +44,7 @@ func measureSmall(t lab.TB, s spans) []*small {
 		x.pair.many.start()
 		lab.Eventually(t, 30*time.Second, "a session", x.pair.connected)
 	}
-	time.Sleep(5 * time.Second)
+	time.Sleep(10 * time.Second) // what the starts needed is given back
 	for _, x := range rows {
 		x.idle = x.pair.many.usage()
 	}
