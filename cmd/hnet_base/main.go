@@ -15,6 +15,7 @@ import (
 
 	"github.com/hnet-robotics/hnet_bridge/overlay/api"
 	"github.com/hnet-robotics/hnet_bridge/overlay/base/server"
+	"github.com/hnet-robotics/hnet_bridge/overlay/host"
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 	"github.com/hnet-robotics/hnet_bridge/overlay/statefile"
 	"github.com/hnet-robotics/hnet_bridge/overlay/systemd"
@@ -36,6 +37,7 @@ type options struct {
 	metrics        string
 	relayRate      uint
 	totalRate      uint
+	nice           int
 	level          slog.Level
 }
 
@@ -55,6 +57,7 @@ func run() int {
 	flags.StringVar(&o.metrics, "metrics", "", "`address` to serve Prometheus metrics on, as 127.0.0.1:9587; \"\" = none")
 	flags.UintVar(&o.relayRate, "relay-rate", 200, "`Mbit/s` that are relayed for one client at most; 0 = no limit")
 	flags.UintVar(&o.totalRate, "total-rate", 0, "`Mbit/s` that are relayed for all clients together, shared fairly; 0 = as much as goes")
+	flags.IntVar(&o.nice, "nice", -10, "`priority` among this host's programs, -20 (before all) to 19; 0 = as it was started")
 	flags.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	version := flags.Bool("version", false, "print the version and exit")
 	err := flags.Parse(args)
@@ -113,6 +116,8 @@ func (o *options) check() error {
 		return errors.New("--udp 0 and --tcp 0 leave nothing to serve")
 	case o.udp != 0 && o.udp == o.stun:
 		return fmt.Errorf("--udp and --stun are both %d: the STUN port must be another, or 0", o.udp)
+	case o.nice < -20 || o.nice > 19:
+		return fmt.Errorf("--nice %d: use -20 to 19", o.nice)
 	case o.relayRate > most || o.totalRate > most:
 		return fmt.Errorf("--relay-rate and --total-rate are in Mbit/s, %d at most", most)
 	}
@@ -151,6 +156,9 @@ func identityFile(state string) string { return filepath.Join(state, "identity")
 
 func serve(o *options) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.level}))
+	if err := host.SetNice(o.nice); err != nil {
+		log.Debug("datagrams wait for the processor like any program", "err", err)
+	}
 	lock, err := statefile.LockDir(o.state)
 	if err != nil {
 		return err

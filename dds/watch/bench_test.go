@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"encoding/binary"
 	"runtime"
 	"slices"
 	"testing"
@@ -70,10 +71,26 @@ func BenchmarkInbound1200B(b *testing.B) {
 	benchmark(b, p, sn, false)
 }
 
+// BenchmarkOutboundFragment takes samples of 1 MB, a fragment in each datagram.
 func BenchmarkOutboundFragment(b *testing.B) {
-	m := message(prefix(1), fragment(1, 1, 1000))
-	p := append(make([]byte, tun.HeaderLen), ip6(self, robotA, userPort, m)...)
-	benchmark(b, p, tun.HeaderLen+ipv6Len+udpLen+wire.HeaderLen+4+16, true)
+	const fragments = 1000
+	s := newSim(b)
+	s.announce(writerID, "rt/image", "sensor_msgs::msg::dds_::Image_")
+	p := append(make([]byte, tun.HeaderLen), ip6(self, robotA, userPort, message(prefix(1), fragment(1, 1, fragments*1000)))...)
+	body := p[tun.HeaderLen+ipv6Len+udpLen+wire.HeaderLen+4:]
+	b.ReportAllocs()
+	now := time.Now()
+	for n := 0; b.Loop(); n++ {
+		if n%64 == 0 {
+			now = now.Add(300 * time.Microsecond)
+		}
+		binary.LittleEndian.PutUint32(body[16:], uint32(n/fragments+1))
+		binary.LittleEndian.PutUint32(body[20:], uint32(n%fragments+1))
+		s.i.Outbound(now, robotA, p)
+	}
+	if got := s.topic(robotA, "/image").Tx; b.N >= fragments && (got.Samples == 0 || got.Resent > 0) {
+		b.Errorf("%+v", got)
+	}
 }
 
 func BenchmarkOutboundTCPSuperpacket(b *testing.B) {
@@ -84,17 +101,26 @@ func BenchmarkOutboundTCPSuperpacket(b *testing.B) {
 	benchmark(b, p, 0, true)
 }
 
-// BenchmarkOutboundManyWriters takes 500 writers in turns, so that none is the latest.
+func BenchmarkInboundTCP(b *testing.B) {
+	p := make([]byte, tun.HeaderLen+ipv6Len+20+1300)
+	p[tun.HeaderLen], p[tun.HeaderLen+6], p[tun.HeaderLen+ipv6Len+12] = 0x60, protocolTCP, 0x50
+	benchmark(b, p, 0, false)
+}
+
+// BenchmarkOutboundManyWriters takes 200 writers in turns, so that none is the latest.
 func BenchmarkOutboundManyWriters(b *testing.B) {
 	s := newSim(b)
 	var packets [][]byte
-	for n := range 500 {
+	const sn = tun.HeaderLen + ipv6Len + udpLen + wire.HeaderLen + 12 + 4 + 16
+	for n := range 200 {
 		m := message(prefix(1), &wire.InfoTS{Time: 1}, dataOf(wire.MakeEntityID(uint32(n+1), wire.KindWriterNoKey), 1, 64))
 		packets = append(packets, append(make([]byte, tun.HeaderLen), ip6(self, robotA, userPort, m)...))
 	}
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
-		s.i.Outbound(s.now, robotA, packets[n%len(packets)])
+		p := packets[n%len(packets)]
+		binary.LittleEndian.PutUint32(p[sn:], uint32(n/len(packets)+1))
+		s.i.Outbound(s.now, robotA, p)
 	}
 }
 

@@ -48,6 +48,8 @@ type counter struct {
 	last  time.Duration // when the last one was
 	sec   int64
 	marks [rateSeconds + 1]mark // as it was when each of the last seconds began, by second%4
+
+	run *plainRun // nil unless one counts here
 }
 
 // turn lets the seconds pass. The lock is held, as in all that follows.
@@ -71,7 +73,7 @@ func (c *counter) take(at time.Duration, sec int64, bytes int) {
 		c.begun = at
 	}
 	c.bytes += uint64(bytes)
-	c.last = at
+	c.last = max(c.last, at) // runs are counted when they are over
 }
 
 // lastUse is when the last byte was counted.

@@ -23,6 +23,8 @@
 // # Locks
 //
 // An Inspector belongs to one goroutine and finds peers and writers in maps of its own. The counters of a topic have a lock for each direction, held for
-// the few instructions that count a submessage; it is free unless two sockets carry the same topic at once or someone takes a Snapshot, which holds each
-// for a moment only.
+// the few instructions that count a submessage. Most packets take none: the next sample of a writer, or the next fragment of its sample, belongs to a run
+// (see run), which is one atomic addition by the goroutine that carries the packets, and is counted in the row when the run's second is over, when anything
+// else happens to the writer, or when someone takes a Snapshot. An Inspector has up to 256 runs at once; every window of sequence numbers belongs to one at
+// most. TestRuns holds what they count against what is counted packet by packet.
 package watch

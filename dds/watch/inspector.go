@@ -18,6 +18,7 @@ type Inspector struct {
 	w       *Watch
 	peers   map[netip.Addr]*peer
 	writers map[cacheKey]*writer
+	runs    runs
 	parts   [8]part
 
 	// The latest ones, which most packets are of.
@@ -26,8 +27,10 @@ type Inspector struct {
 	latestP *peer
 
 	// The datagram being looked at.
-	at        time.Duration
-	sec       int64 // the same in seconds
+	now       time.Time
+	at        time.Duration // since the watch began
+	sec       int64         // the same in seconds
+	sighting  sighting
 	direction int
 	port      uint16 // where it goes
 	pending   int    // bytes not yet counted in any row
@@ -71,14 +74,22 @@ func (i *Inspector) Inbound(now time.Time, peer netip.Addr, packet []byte) {
 }
 
 func (i *Inspector) packet(now time.Time, address netip.Addr, header, b []byte, direction int) engine.Treatment {
-	i.at, i.direction = now.Sub(i.w.begun), direction
-	i.sec = int64(i.at / time.Second)
-	// Most of what there is to look at: one whole datagram with nothing before the UDP header.
-	if len(b) >= ipv6Len+udpLen+wire.HeaderLen && b[0]>>4 == 6 && b[6] == protocolUDP && (header == nil || header[1] == byte(tun.GSONone)) {
-		end := min(len(b), ipv6Len+int(binary.BigEndian.Uint16(b[4:])))
-		if payload := b[ipv6Len+udpLen : max(end, ipv6Len+udpLen)]; isRTPS(payload) {
-			i.port = binary.BigEndian.Uint16(b[ipv6Len+2:])
-			return i.message(i.find(address), payload, len(b)-len(payload))
+	if now != i.now { // a batch has one time
+		i.turn(now)
+	}
+	i.direction = direction
+	// Most of what there is to look at: one whole datagram with nothing before the UDP header, and the segments of TCP, one by one as they were opened.
+	if len(b) >= ipv6Len+udpLen+wire.HeaderLen && b[0]>>4 == 6 && (header == nil || header[1] == byte(tun.GSONone)) {
+		switch b[6] {
+		case protocolUDP:
+			end := min(len(b), ipv6Len+int(binary.BigEndian.Uint16(b[4:])))
+			if payload := b[ipv6Len+udpLen : max(end, ipv6Len+udpLen)]; isRTPS(payload) {
+				i.port = binary.BigEndian.Uint16(b[ipv6Len+2:])
+				return i.message(i.find(address), payload, len(b)-len(payload))
+			}
+		case protocolTCP:
+			i.plain(i.find(address).class[classTCP], len(b), 1)
+			return engine.Treatment{}
 		}
 	}
 	p, ok := dissect(b)
@@ -105,6 +116,15 @@ func (i *Inspector) packet(now time.Time, address netip.Addr, header, b []byte, 
 	return engine.Treatment{}
 }
 
+// turn lets the time pass. Runs end with their second, so that what they count is counted in it.
+func (i *Inspector) turn(now time.Time) {
+	i.now, i.at = now, now.Sub(i.w.begun)
+	if sec := int64(i.at / time.Second); sec != i.sec {
+		i.sec = sec
+		i.runs.end(&i.w.table)
+	}
+}
+
 // find returns the peer of an address.
 func (i *Inspector) find(address netip.Addr) *peer {
 	p := i.peer
@@ -127,10 +147,23 @@ func (i *Inspector) find(address netip.Addr) *peer {
 
 // plain counts what is not RTPS.
 func (i *Inspector) plain(r *row, bytes, packets int) {
+	run := i.runs.plain[i.direction]
+	switch {
+	case run == nil:
+		run = new(plainRun)
+		i.runs.plain[i.direction] = run
+	case run.goOn(r, i.direction, bytes, packets):
+		return
+	}
+	run.end(i.direction)
 	c := &r.flow[i.direction]
 	c.mu.Lock()
+	c.detach()
 	c.take(i.at, i.sec, bytes)
 	c.messages += uint64(packets)
+	run.row, run.at, run.sec = r, i.at, i.sec
+	run.sum.Store(0)
+	c.run = run
 	c.mu.Unlock()
 }
 

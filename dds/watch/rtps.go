@@ -65,6 +65,22 @@ func (s *submessage) entity(at int) wire.EntityID {
 
 // message counts one message; headers is what IP and UDP took.
 func (i *Inspector) message(p *peer, b []byte, headers int) engine.Treatment {
+	q := &i.sighting
+	if !q.scan(b) {
+		return i.whole(p, b, headers)
+	}
+	q.key.peer, q.key.port, q.key.own = p, i.port, i.direction == tx
+	q.hash = q.key.hash()
+	t, ok := i.goOn(q, headers+len(b))
+	if !ok {
+		t = i.whole(p, b, headers)
+		i.begin(q, t)
+	}
+	return t
+}
+
+// whole takes a message apart.
+func (i *Inspector) whole(p *peer, b []byte, headers int) engine.Treatment {
 	i.pending, i.steps = headers+wire.HeaderLen, maxSteps
 	i.held, i.last, i.sampled, i.carries, i.treatment = nil, nil, nil, false, engine.Treatment{}
 	s := submessage{source: wire.GuidPrefix(b[8:20])}
@@ -268,6 +284,9 @@ func (i *Inspector) data(w *writer, s *submessage) {
 	fragmented := s.id == wire.IDDataFrag
 	if !w.ruled {
 		if fragmented && s.u32(28) > largeSample {
+			if w.large <= sec { // it was treated otherwise so far
+				w.detach(&i.w.table, c)
+			}
 			w.large = sec + largeFor
 		}
 		if w.large > sec {
@@ -284,12 +303,18 @@ func (i *Inspector) data(w *writer, s *submessage) {
 	if n < 1 || n > wire.MaxSequence {
 		return
 	}
-	win := w.window(i.port)
+	win := w.window(&i.w.table, c, i.port)
+	win.detach(&i.w.table, w, c)
 	c.lost += win.turn(sec)
 	if fragmented {
 		i.fragment(c, w, win, s, n)
 		return
 	}
+	c.saw(win, n, s.size)
+}
+
+// saw notes a sample in the window of its port.
+func (c *counter) saw(win *window, n wire.SequenceNumber, size int) {
 	f, lost := win.see(n)
 	c.lost += lost
 	if f != again {
@@ -297,25 +322,35 @@ func (i *Inspector) data(w *writer, s *submessage) {
 	}
 	if f != fresh {
 		c.resent++
-		c.resentBytes += uint64(s.size)
+		c.resentBytes += uint64(size)
 	}
 }
 
 // fragment notes fragments of a sample.
 func (i *Inspector) fragment(c *counter, w *writer, win *window, s *submessage, n wire.SequenceNumber) {
-	first, count, size, whole := s.u32(20), uint32(s.u16(24)), uint32(s.u16(26)), s.u32(28)
-	if size == 0 || first == 0 || count == 0 {
+	first, count := s.u32(20), uint32(s.u16(24))
+	total, ok := fragmentsIn(s.u32(28), uint32(s.u16(26)))
+	if !ok || first == 0 || count == 0 || first > total || count > total-first+1 {
 		return
 	}
-	total := uint32((uint64(whole) + uint64(size) - 1) / uint64(size))
-	if first > total || count > total-first+1 {
-		return
+	i.w.table.pieces(c, w, win, n, first, count, total, uint32(s.size)/count)
+}
+
+// fragmentsIn is how many fragments of a size a sample has.
+func fragmentsIn(sample, size uint32) (total uint32, ok bool) {
+	if size == 0 {
+		return 0, false
 	}
+	return uint32((uint64(sample) + uint64(size) - 1) / uint64(size)), true
+}
+
+// pieces notes fragments first..first+count-1 of a sample of total ones, that take size bytes each.
+func (t *table) pieces(c *counter, w *writer, win *window, n wire.SequenceNumber, first, count, total, size uint32) {
 	var old uint32
 	complete := false
 	if win.state(n) == again {
 		old = count
-	} else if f := i.w.table.fragmentsOf(w, win); f != nil {
+	} else if f := t.fragmentsOf(w, win); f != nil {
 		var filled uint32
 		old, filled, complete = f.see(n, first, count, total)
 		old += filled
@@ -324,7 +359,7 @@ func (i *Inspector) fragment(c *counter, w *writer, win *window, s *submessage, 
 	}
 	if old > 0 {
 		c.resent += uint64(old)
-		c.resentBytes += uint64(s.size) * uint64(old) / uint64(count)
+		c.resentBytes += uint64(size) * uint64(old)
 	}
 	if complete {
 		f, lost := win.see(n)
@@ -354,6 +389,7 @@ func (i *Inspector) control(w *writer, s *submessage) {
 		if win.port != i.port {
 			continue
 		}
+		win.detach(&i.w.table, w, c)
 		c.lost += win.turn(sec)
 		start, base, n := s.sequence(8), s.sequence(16), min(s.u32(24), wire.MaxSetBits)
 		if start < 1 || base < start || base > wire.MaxSequence {
@@ -421,7 +457,7 @@ func (s *submessage) asks() bool {
 }
 
 // window finds or makes the window of a port. The lock of the writer's counter is held.
-func (w *writer) window(port uint16) *window {
+func (w *writer) window(t *table, c *counter, port uint16) *window {
 	oldest := -1
 	for j := range w.windows {
 		if w.windows[j].port == port {
@@ -436,6 +472,7 @@ func (w *writer) window(port uint16) *window {
 		return &w.windows[len(w.windows)-1]
 	}
 	win := &w.windows[oldest]
+	win.detach(t, w, c)
 	frags := win.frags
 	if frags != nil {
 		*frags = fragments{}

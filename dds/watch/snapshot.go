@@ -40,7 +40,7 @@ func (w *Watch) Snapshot(now time.Time) Traffic {
 	defer t.mu.Unlock()
 	for _, p := range t.peers {
 		t.sweep(at, p, forgottenRow)
-		treated := p.settle(at)
+		treated := t.settle(at, p)
 		pt := PeerTraffic{Address: p.address}
 		add := func(r *row) {
 			if flow, used := r.flows(at); used {
@@ -60,14 +60,15 @@ func (w *Watch) Snapshot(now time.Time) Traffic {
 	return out
 }
 
-// settle lets the seconds pass in all windows, and returns how what this host sends is treated. The table's lock is held.
-func (p *peer) settle(at time.Duration) map[*row]engine.Treatment {
+// settle folds all runs and lets the seconds pass in all windows, and returns how what this host sends is treated. The table's lock is held.
+func (t *table) settle(at time.Duration, p *peer) map[*row]engine.Treatment {
 	sec := int64(at / time.Second)
 	treated := map[*row]engine.Treatment{p.class[classDiscovery]: {Lane: engine.Urgent}}
 	for _, w := range p.ring {
 		d := w.direction()
 		r := w.lock(d)
 		for i := range w.windows {
+			w.windows[i].fold(t, w, &r.flow[d])
 			r.flow[d].lost += w.windows[i].turn(sec)
 		}
 		if d == tx {
@@ -90,6 +91,7 @@ func (r *row) flows(at time.Duration) (f [2]Flow, used bool) {
 	for d := range r.flow {
 		c := &r.flow[d]
 		c.mu.Lock()
+		c.fold()
 		f[d] = c.flow(at)
 		used = used || c.bytes > 0
 		c.mu.Unlock()

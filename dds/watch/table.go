@@ -284,6 +284,7 @@ func (t *table) forget(w *writer) {
 	d := w.direction()
 	r := w.lock(d)
 	defer r.flow[d].mu.Unlock()
+	w.detach(t, &r.flow[d])
 	for i := range w.windows {
 		if w.windows[i].frags != nil {
 			t.fragments.Add(-1)
@@ -346,6 +347,7 @@ func (t *table) learn(at time.Duration, p *peer, w *writer) {
 	for d := range old.flow {
 		old.flow[d].mu.Lock()
 	}
+	w.detach(t, &old.flow[w.direction()])
 	for d := range to.flow {
 		to.flow[d].mu.Lock()
 		if alone {

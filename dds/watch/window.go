@@ -35,6 +35,7 @@ type window struct {
 	highs   [settleAfter]wire.SequenceNumber // high at the beginning of each of the last seconds
 	seen    [windowWords]uint64              // of (high-windowBits, high], number n in bit n%windowBits
 	frags   *fragments                       // nil unless the writer sends fragments
+	run     *run                             // nil unless one goes on
 }
 
 func (w *window) bit(n wire.SequenceNumber) (*uint64, uint64) {
@@ -153,6 +154,18 @@ func (w *window) see(n wire.SequenceNumber) (f fate, lost uint64) {
 	return f, lost
 }
 
+// advance is see of the next count numbers above high.
+func (w *window) advance(count uint64) (lost uint64) {
+	for count > 0 {
+		n := min(count, windowBits)
+		from := w.high + 1
+		lost += w.reach(w.high + wire.SequenceNumber(n))
+		w.span(from, w.high, func(word *uint64, mask uint64) { *word |= mask })
+		count -= n
+	}
+	return lost
+}
+
 // state says what see would, and notes nothing.
 func (w *window) state(n wire.SequenceNumber) fate {
 	switch {
@@ -245,6 +258,18 @@ func (f *fragments) sample(n wire.SequenceNumber, total uint32) *fragSample {
 	f.next = (f.next + 1) % fragSamples
 	*s = fragSample{n: n, total: total}
 	return s
+}
+
+// highest is the highest fragment of a sample that was seen, 0 if none was.
+func (w *window) highest(n wire.SequenceNumber) uint32 {
+	if w.frags != nil {
+		for i := range w.frags.samples {
+			if s := &w.frags.samples[i]; s.n == n {
+				return s.high
+			}
+		}
+	}
+	return 0
 }
 
 // mark sets count bits from at and returns how many were set before. They lie within fragBits.

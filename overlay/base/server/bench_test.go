@@ -179,6 +179,7 @@ func BenchmarkTable(b *testing.B) {
 			out.flush()
 		}
 	}
+	out.flush()
 	b.ReportMetric(float64(n*count)/b.Elapsed().Seconds(), "packets/s")
 	if s.Stats().RelayedPackets.Load() != uint64(n*count) {
 		b.Fatalf("relayed %d of %d", s.Stats().RelayedPackets.Load(), n*count)

@@ -57,6 +57,11 @@ func copied(b []byte) buffer {
 	return buffer{room[:copy(room[:], b)], &largeBuffers}
 }
 
+// largeBuffer is an empty one of underlay.MaxRead bytes.
+func largeBuffer() buffer {
+	return buffer{largeBuffers.Get().(*[underlay.MaxRead]byte)[:0], &largeBuffers}
+}
+
 // free gives the buffer back; its bytes may not be used after that.
 func (b buffer) free() {
 	switch b.pool {

@@ -192,6 +192,9 @@ func (s *Server) take(now time.Time, at *route, m *underlay.Message, b []byte, s
 		if segment > 0 {
 			n = min(n, segment)
 		}
+		if out != nil {
+			out.latest.known = false // it may change what is registered
+		}
 		s.arrived(now, at, hopsOf(m.TTL), b[:n])
 		b = b[n:]
 	}
