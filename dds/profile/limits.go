@@ -48,7 +48,6 @@ func ReadLimits(sys fs.FS) Limits {
 }
 
 func (l Limits) receiveBuffer() int { return within(wantedReceive, l.Receive) }
-func (l Limits) sendBuffer() int    { return within(wantedSend, l.Send) }
 
 // within is the wanted size or the limit on it. A limit too small for two datagrams is passed over: libraries refuse
 // buffers that cannot take one message.
