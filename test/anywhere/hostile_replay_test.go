@@ -16,6 +16,7 @@ import (
 
 // TestReplay sends again, from where they came and from elsewhere, what a Base and its clients said to each other.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	v := newBesieged(t)
 	// All that a registration consists of, and what is relayed.
 	capture := v.bases[0].Capture(t, "lan0")
@@ -91,6 +92,7 @@ func TestReplay(t *testing.T) {
 
 // TestImpostor puts another Base in the place of the one that is configured, by UDP and by TLS.
 func TestImpostor(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "base1", "base2")
 	genuine, impostor := w.bases[0], w.bases[1]
 	config := fmt.Sprintf("bases:\n  - {host: base2, address: \"%s\"}\n", genuine.Address)

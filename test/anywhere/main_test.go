@@ -7,4 +7,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/test/lab"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) {
+	lab.SideBySide(3)
+	lab.Main(m)
+}

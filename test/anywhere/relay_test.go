@@ -12,6 +12,7 @@ import (
 
 // The fleet's own server relays for its robots, as a Base would: no Base is needed.
 func TestPeerAsRelay(t *testing.T) {
+	t.Parallel()
 	w := &world{T: t, net: internet.New(t, lab.New(t))}
 	server := w.net.Site("datacentre", internet.Public).Host("hub")
 	hub := fleet.Start(t, server.Host, "relay: true\n")

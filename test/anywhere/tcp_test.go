@@ -11,6 +11,7 @@ import (
 
 // Networks that pass HTTPS alone, or nothing but a proxy's CONNECT, still bring the robot in.
 func TestOverTCPOnly(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "base1")
 	office := w.net.Site("office", internet.HTTPSOnly)
 	lab := w.net.Site("lab", internet.ProxyOnly)

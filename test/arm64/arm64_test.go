@@ -40,7 +40,7 @@ func emulator(t *testing.T) string {
 	return ""
 }
 
-// build runs the go command for arm64; the result is the file out.
+// build runs the go command for arm64; the result is the file out, or with an empty out a folder of as many files as there are packages.
 func build(t *testing.T, out string, args ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), out)
@@ -59,7 +59,7 @@ const unitLimit = 3 * time.Minute
 // TestUnits runs the packages' own tests. skip is what qemu does not know or what takes it long and another test covers.
 func TestUnits(t *testing.T) {
 	qemu := emulator(t)
-	for _, unit := range []struct{ dir, skip string }{
+	units := []struct{ dir, skip string }{
 		{"overlay/wireguard", "^TestAnyHistoryHeals$"},    // long: FuzzHistory runs the same model over its corpus
 		{"overlay/tun", "^TestKernelTCP$/destination"},    // qemu 7.2 refuses IPV6_DSTOPTS
 		{"overlay/underlay", "^Test(Age|FullBuffer|DF)$"}, // qemu 7.2 does not pass on the time of arrival, netlink in a namespace, the way datagrams are kept whole
@@ -69,10 +69,15 @@ func TestUnits(t *testing.T) {
 		{"ros_pkg/cdr", ""},
 		{"ros_pkg/rtps/wire", ""},
 		{"ros_pkg/rtps/machine", "^TestMany$"}, // long: the others do the same with fewer
-	} {
+	}
+	command := []string{"test", "-c"}
+	for _, unit := range units {
+		command = append(command, "./"+unit.dir)
+	}
+	programs := build(t, "", command...) // all at once: that keeps both processors busy
+	for _, unit := range units {
 		t.Run(unit.dir, func(t *testing.T) {
-			program := build(t, "unit.test", "test", "-c", "./"+unit.dir)
-			args := []string{program, "-test.short", "-test.timeout", unitLimit.String()}
+			args := []string{filepath.Join(programs, filepath.Base(unit.dir)+".test"), "-test.short", "-test.timeout", unitLimit.String()}
 			if unit.skip != "" {
 				args = append(args, "-test.skip", unit.skip)
 			}

@@ -63,10 +63,12 @@ func inForce(t *testing.T, r *fleet.Robot, before, vendor string, args ...string
 // TestEnvironment has programs of all vendors find and hear each other by what hnetd writes and 'hnet dds env' prints, without a word of the
 // libraries against it, in both modes.
 func TestEnvironment(t *testing.T) {
+	t.Parallel()
 	for name, configuration := range map[string]string{
 		"both": "dds: {mode: both}\nipv4: \"off\"\n", "overlay": "dds: {mode: overlay}\n", "both_ipv4": "dds: {mode: both}\nipv4: auto\n",
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			robots, _ := fleetOf(t, configuration, 2)
 			if name == "both_ipv4" {
 				for _, r := range robots {
@@ -142,6 +144,7 @@ func TestOwnProfiles(t *testing.T) {
 
 // TestFollows sees that files follow what they depend on, and are kept where nothing changes.
 func TestFollows(t *testing.T) {
+	t.Parallel()
 	robots, _ := fleetOf(t, "ipv4: \"off\"\n", 2)
 	a, b := robots[0], robots[1]
 	written(t, a, "zenoh-router.json5", "tcp/["+b.Address.String()+"]:7447")

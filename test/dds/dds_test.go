@@ -26,7 +26,10 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/test/lab"
 )
 
-func TestMain(m *testing.M) { lab.Main(m) }
+func TestMain(m *testing.M) {
+	lab.SideBySide(3)
+	lab.Main(m)
+}
 
 const (
 	cyclone = "cyclone_peer"
@@ -236,6 +239,7 @@ func received(p *lab.Process, sender string, size int) (seqs []int) {
 
 // TestSamples sends samples from every vendor to every vendor, between hosts and between two programs of one host.
 func TestSamples(t *testing.T) {
+	t.Parallel()
 	a, b := robots(t)
 	for _, place := range []struct {
 		name     string
@@ -281,6 +285,7 @@ func transfer(t *testing.T, from, to *robot, fromVendor, toVendor, qos string, s
 
 // TestLoss sends reliably over a lossy link: every sample arrives, in order and once.
 func TestLoss(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	a := newRobot(t, l, "robot1", "lan0", "fc94:1::1")
 	b := newRobot(t, l, "robot2", "lan0", "fc94:2::2")
@@ -302,6 +307,7 @@ func TestLoss(t *testing.T) {
 
 // TestBoth runs programs that send and receive at once, with a burst of large samples.
 func TestBoth(t *testing.T) {
+	t.Parallel()
 	a, b := robots(t)
 	for _, vendor := range [][2]string{{cyclone, cyclone}, {fastdds, fastdds}, {cyclone, fastdds}} {
 		t.Run(vendor[0]+"_and_"+vendor[1], func(t *testing.T) {
@@ -331,6 +337,7 @@ func complaints(p *lab.Process) (lines []string) {
 
 // TestProfilesAccepted sees that the libraries take the profiles without a word, also the largest.
 func TestProfilesAccepted(t *testing.T) {
+	t.Parallel()
 	a, b := robots(t)
 	many := []netip.Addr{b.addr}
 	for i := range profile.MaxPeers - 1 {
@@ -386,6 +393,7 @@ func TestProfilesRefused(t *testing.T) {
 
 // TestDatagrams sees that all traffic is unicast between overlay addresses and fits the smallest path, unfragmented.
 func TestDatagrams(t *testing.T) {
+	t.Parallel()
 	a, b := robots(t)
 	for _, vendor := range [][2]string{{cyclone, cyclone}, {fastdds, fastdds}, {cyclone, fastdds}} {
 		t.Run(vendor[0]+"_and_"+vendor[1], func(t *testing.T) {
@@ -435,6 +443,7 @@ func TestLeaving(t *testing.T) {
 
 // TestSharedMemory uses the option on two hosts that Fast DDS can tell apart.
 func TestSharedMemory(t *testing.T) {
+	t.Parallel()
 	a, b := robots(t)
 	for r, text := range map[*robot]string{a: "192.0.2.1/32", b: "192.0.2.2/32"} {
 		link, err := r.Netlink().LinkByName("hnet0")
@@ -466,6 +475,7 @@ func TestSharedMemory(t *testing.T) {
 
 // TestDDSPerf runs Cyclone's own benchmark; its -Q options make it fail when too little has arrived.
 func TestDDSPerf(t *testing.T) {
+	t.Parallel()
 	a, b := robots(t)
 	peer(t, cyclone)
 	const ddsperf = "ddsperf"

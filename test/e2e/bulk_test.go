@@ -140,6 +140,7 @@ func pour(w io.Writer, most int64, until time.Time) (n int64, sum hash.Hash, err
 }
 
 func TestTCPBothWaysAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		link lab.Link
 		most int64
@@ -149,6 +150,7 @@ func TestTCPBothWaysAtOnce(t *testing.T) {
 		"reordering and delay": {lab.Link{Reorder: 0.05, Delay: 2 * time.Millisecond, Jitter: time.Millisecond}, 20e6},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			_, a, b := twoRobots(t, test.link, lab.Dual)
 			fleet.Trust(a, b)
 			a.Hnet("wait", "peer", "robot2", "--timeout", "5s")

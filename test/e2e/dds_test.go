@@ -56,6 +56,7 @@ func wantExit(t *testing.T, p *lab.Process) {
 // TestDDSAcrossTheOverlay is the main job: Cyclone DDS and Fast DDS programs on two hosts, every vendor to every vendor in both
 // directions, and on the cable nothing but WireGuard and what a LAN needs to find neighbours.
 func TestDDSAcrossTheOverlay(t *testing.T) {
+	t.Parallel()
 	p := programs(t)
 	// PathMTU makes frames cross one by one, so that the capture sees datagrams as a cable would carry them.
 	_, a, b := twoRobots(t, lab.Link{PathMTU: 1500}, lab.Dual)
@@ -108,6 +109,7 @@ func TestDDSAcrossTheOverlay(t *testing.T) {
 const discoveryPort = 5583
 
 func TestDDSPerfAcrossTheOverlay(t *testing.T) {
+	t.Parallel()
 	programs(t)
 	_, a, b := twoRobots(t, lab.Link{}, lab.Dual)
 	fleet.Trust(a, b)
@@ -128,6 +130,7 @@ func TestDDSPerfAcrossTheOverlay(t *testing.T) {
 
 // TestDDSProgramsOutliveTheDaemon restarts the daemons under running DDS programs: no sample of a reliable topic is lost.
 func TestDDSProgramsOutliveTheDaemon(t *testing.T) {
+	t.Parallel()
 	p := programs(t)
 	_, a, b := twoRobots(t, lab.Link{}, lab.Dual)
 	fleet.Trust(a, b)

@@ -197,6 +197,7 @@ func TestDamagedState(t *testing.T) {
 
 // TestDamagedMemory shows that what can be made anew does not stop a start.
 func TestDamagedMemory(t *testing.T) {
+	t.Parallel()
 	_, a, b := twoRobots(t, lab.Link{}, lab.Dual)
 	fleet.Trust(a, b)
 	damage := func(file, content string) {

@@ -129,6 +129,7 @@ func (p *phone) pings(robot *fleet.Robot, phoneFirst bool) {
 }
 
 func TestPhone(t *testing.T) {
+	t.Parallel()
 	psk := []byte("thirty-two bytes of great secret")
 	for name, test := range map[string]struct {
 		addressing lab.Addressing
@@ -143,6 +144,7 @@ func TestPhone(t *testing.T) {
 		"the robot begins, IPv6":     {lab.IPv6Only, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := lab.New(t)
 			ha, hp := l.Host("robot1"), l.Host("phone")
 			l.LAN(lab.Link{}, ha, hp, test.addressing)

@@ -32,7 +32,7 @@ func finish(t *testing.T, h *lab.Host, name string, args ...string) (output stri
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()
 	cmd := h.Command(ctx, name, args...)
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = endTimeout
 	out, err := cmd.CombinedOutput()
 	exit := (*exec.ExitError)(nil)
 	switch {

@@ -2,12 +2,14 @@ package lab
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,6 +34,14 @@ const namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWPID | un
 var world struct {
 	entered bool
 	missing string // why there is no lab here; empty if there is one
+}
+
+// SideBySide lets n tests that call t.Parallel run at once, whatever the number of processors, unless -parallel says otherwise: in a lab tests wait more
+// than they work. TestMain calls it before [Main]. What has a limit in time or fills the processor does not call t.Parallel.
+func SideBySide(n int) {
+	if err := flag.Set("test.parallel", strconv.Itoa(n)); err != nil { // the command line is read later
+		panic(err)
+	}
 }
 
 // Main runs the tests of a package inside a lab; TestMain calls it. It does not return.

@@ -28,7 +28,7 @@ func (h *Host) Run(t TB, name string, args ...string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), runTimeout)
 	defer cancel()
 	cmd := h.Command(ctx, name, args...)
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = stopTimeout // for what it left behind with its output; on a busy machine this process may take a second to read the rest
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		err = fmt.Errorf("not done after %v", runTimeout)
