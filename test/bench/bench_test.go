@@ -68,6 +68,39 @@ func TestReport(t *testing.T) {
 	if text, err = os.ReadFile(filepath.Join(dir, "README.md")); err != nil || !strings.Contains(string(text), "no ratio moved") {
 		t.Errorf("a second run with the same figures is not said to be like the first (%v)", err)
 	}
+	// A run of other systems leaves the record of these alone.
+	other := sampleReport(t)
+	other.systems = []string{"wggo"}
+	if err := other.write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if kept, err := readRatios(filepath.Join(dir, "ratios.tsv")); err != nil || kept[key{"offload", "hnet", "tcp1_mbps"}] != 3.5 {
+		t.Errorf("the record is now %v (%v)", kept, err)
+	}
+}
+
+func TestPartsAlone(t *testing.T) {
+	dir := t.TempDir()
+	r := &report{rounds: 3, parts: []part{{title: "seal and open", name: "BenchmarkSeal/aes256gcm/1200", ns: []float64{600, 500, 900}, perSecond: []float64{2000, 2400, 1300}}}}
+	if err := r.write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "parts.md")); err != nil || !strings.Contains(string(text), "| seal and open | Seal/aes256gcm/1200 | 600 (500–900) | 2000 | 0 |  |") {
+		t.Errorf("%v:\n%s", err, text)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "README.md")); err == nil {
+		t.Error("the report of the comparison was replaced")
+	}
+}
+
+func TestOtherFigures(t *testing.T) {
+	var p part
+	for _, line := range []string{"   717 MB/s   0.81 ratio  1305 ns/packet  0 B/op  0 allocs/op", " 700 MB/s 0.83 ratio 24370 ns/packet", " 0.9 ratio 1400.4 ns/packet"} {
+		p.add(line)
+	}
+	if got := p.others(); got != "1400 ns/packet, 0.83 ratio" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestCompare(t *testing.T) {
@@ -80,10 +113,12 @@ func TestCompare(t *testing.T) {
 		{"less throughput is worse", map[key]float64{tcp: 3}, map[key]float64{tcp: 2}, "WORSE: offload hnet tcp1_mbps 3.00 → 2.00"},
 		{"more latency is worse", map[key]float64{rtt: 0.5}, map[key]float64{rtt: 0.7}, "WORSE: offload hnet rtt_p50_us 0.50 → 0.70"},
 		{"more throughput is better", map[key]float64{tcp: 3}, map[key]float64{tcp: 4}, "better: offload hnet tcp1_mbps 3.00 → 4.00"},
+		{"what is gone is worse", map[key]float64{tcp: 3, rtt: 0.5}, map[key]float64{tcp: 3}, "WORSE: offload hnet rtt_p50_us is missing"},
+		{"who was not asked is not missed", map[key]float64{tcp: 3, {"offload", "hnet-aes", "tcp1_mbps"}: 3}, map[key]float64{tcp: 3}, "no ratio moved by more than 15 %"},
 		{"noise is neither", map[key]float64{tcp: 3}, map[key]float64{tcp: 2.9}, "no ratio moved by more than 15 %"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := compare(c.last, c.now); got != c.want {
+			if got := compare(c.last, c.now, []string{"wggo", "hnet"}); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})

@@ -14,15 +14,17 @@ import (
 
 func main() {
 	b := bench{}
-	flag.IntVar(&b.rounds, "rounds", 3, "how often each system is measured, in turns")
+	flag.IntVar(&b.rounds, "rounds", 3, "how often each system is measured, in turns, and each part")
 	flag.IntVar(&b.seconds, "seconds", 6, "how long one TCP measurement takes")
 	flag.StringVar(&b.out, "o", "docs/performance", "the folder to write to")
 	flag.StringVar(&b.bin, "bin", "bin", "the folder of hnet, hnetd and hnetd-nocipher")
 	flag.StringVar(&b.tools, "tools", filepath.Join(cacheDir(), "peer-bench"), "the folder of the programs compared with")
-	systems := flag.String("systems", "bare,wggo,hnet,hnet-chacha,hnet-nocipher", "what is compared; see peers.sh")
+	systems := flag.String("systems", "bare,wggo,hnet,hnet-chacha,hnet-nocipher", "what is compared; see peers.sh; empty = nothing but the parts")
 	flag.BoolVar(&b.parts, "parts", true, "measure the parts too, by 'go test -bench'")
 	flag.Parse()
-	b.systems = strings.Split(*systems, ",")
+	if *systems != "" {
+		b.systems = strings.Split(*systems, ",")
+	}
 	if err := b.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -57,10 +59,26 @@ func (b *bench) run() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("network namespaces need root: run 'sudo make bench'")
 	}
+	r := report{when: time.Now(), rounds: b.rounds, seconds: b.seconds, systems: b.systems}
+	if len(b.systems) > 0 {
+		if err := b.compare(&r); err != nil {
+			return err
+		}
+	}
+	if b.parts {
+		var err error
+		if r.parts, err = measureParts(b.rounds); err != nil {
+			return err
+		}
+	}
+	return r.write(b.out)
+}
+
+// compare measures the systems side by side on each underlay.
+func (b *bench) compare(r *report) error {
 	if err := b.script("", "-b"); err != nil {
 		return fmt.Errorf("the programs compared with could not be built: %w", err)
 	}
-	r := report{when: time.Now(), rounds: b.rounds, seconds: b.seconds, systems: b.systems}
 	for _, u := range underlays {
 		dir, err := os.MkdirTemp("", "hnet-bench-")
 		if err != nil {
@@ -81,13 +99,7 @@ func (b *bench) run() error {
 		}
 		r.tables = append(r.tables, comparison{u, t})
 	}
-	if b.parts {
-		var err error
-		if r.parts, err = measureParts(); err != nil {
-			return err
-		}
-	}
-	return r.write(b.out)
+	return nil
 }
 
 // source is the path of a file beside this program's source.

@@ -69,8 +69,8 @@ const noise = 0.15
 // higherIsBetter names the metrics of which that is so.
 var higherIsBetter = map[string]bool{"tcp1_mbps": true, "udp_kpps": true}
 
-// compare says in one line which ratios are worse, or better, than the last recorded by more than the noise.
-func compare(last, now map[key]float64) string {
+// compare says in one line which ratios are worse, or better, than the last recorded by more than the noise, and which of these systems' have gone.
+func compare(last, now map[key]float64, systems []string) string {
 	if len(last) == 0 {
 		return "there is none"
 	}
@@ -89,6 +89,11 @@ func compare(last, now map[key]float64) string {
 			worse = append(worse, text)
 		} else if change > noise {
 			better = append(better, text)
+		}
+	}
+	for k := range last {
+		if _, measured := now[k]; !measured && slices.Contains(systems, k.system) {
+			worse = append(worse, fmt.Sprintf("%s %s %s is missing", k.underlay, k.system, k.metric))
 		}
 	}
 	slices.Sort(worse)
