@@ -58,6 +58,7 @@ func (h *host) writeHosts(path string, names []hostnames.Name) error {
 		return fmt.Errorf("it is larger than %d MiB: shorten it", maxHosts>>20)
 	}
 	if bytes.Equal(old.raw, wanted) {
+		removeLeftovers(old.temporary())
 		return nil
 	}
 	if interrupted {
@@ -135,13 +136,18 @@ func changeTime(info fs.FileInfo) syscall.Timespec {
 	return info.Sys().(*syscall.Stat_t).Ctim
 }
 
-// replace puts a new file in place of the old: whoever looks sees one or the other, whatever happens.
-func (f *hostsFile) replace(wanted []byte) (err error) {
+// temporary is where new files are written before they take the old one's place, and what their names begin with.
+func (f *hostsFile) temporary() (dir, prefix string) {
 	dir, base := filepath.Split(f.path)
 	if dir == "" {
 		dir = "."
 	}
-	prefix := "." + base + ".hnet-"
+	return dir, "." + base + ".hnet-"
+}
+
+// replace puts a new file in place of the old: whoever looks sees one or the other, whatever happens.
+func (f *hostsFile) replace(wanted []byte) (err error) {
+	dir, prefix := f.temporary()
 	removeLeftovers(dir, prefix)
 	temp, err := os.CreateTemp(dir, prefix)
 	if err != nil {

@@ -374,9 +374,12 @@ func TestWriteHostsKill(t *testing.T) {
 			t.Fatalf("round %d: files pile up: %v", round, left)
 		}
 	})
-	must(t, quiet().WriteHosts(path, robots(1)))
-	if diff := cmp.Diff([]string{"hosts"}, files(t, path)); diff != "" {
-		t.Errorf("files (-want +got):\n%s", diff)
+	for range 2 { // with something to write and without
+		write(t, filepath.Join(filepath.Dir(path), ".hosts.hnet-left"), "by one that was killed")
+		must(t, quiet().WriteHosts(path, robots(1)))
+		if diff := cmp.Diff([]string{"hosts"}, files(t, path)); diff != "" {
+			t.Errorf("files (-want +got):\n%s", diff)
+		}
 	}
 }
 

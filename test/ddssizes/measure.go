@@ -133,8 +133,9 @@ func (m *measurement) run(t lab.TB) {
 					m.results[c][p] = append(m.results[c][p], r)
 					done++
 					left := time.Since(began) / time.Duration(done) * time.Duration(total-done)
-					fmt.Fprintf(os.Stderr, "%3d of %d, %v left: %s, %s: %.2f/s of %g, median %.0f ms, 95 %% %.0f ms, sent %.2f, dropped %.0f %%, torn %.0f %%; %s\n",
-						done, total, left.Round(time.Second), c, p, r.perSecond, c.rate, 1000*r.median, 1000*r.worst, r.sent, 100*r.dropped, 100*r.torn, r.note)
+					fmt.Fprintf(os.Stderr, "%3d of %d, %v left: %s, %s: %.2f/s of %g, median %s, 95 %% %s, sent %s, dropped %s, torn %s; %s\n",
+						done, total, left.Round(time.Second), c, p, r.perSecond, c.rate, number("%.0f ms", 1000*r.median), number("%.0f ms", 1000*r.worst), number("%.2f", r.sent),
+						percent(r.dropped), percent(r.torn), r.note)
 				}
 			}
 		}

@@ -94,9 +94,16 @@ func Start(t lab.TB, h *lab.Host, configuration string) *Robot {
 	return r
 }
 
+// likeAnyProgram is of each robot that is not told otherwise. The lab's links are this process's work: a daemon that goes before it would see queues on
+// them that are waits for the processor.
+const likeAnyProgram = "nice: 0\n"
+
 // Configure writes the configuration file that the next start reads.
 func (r *Robot) Configure(configuration string) {
 	r.t.Helper()
+	if !strings.Contains(configuration, "nice:") {
+		configuration = strings.TrimSuffix(configuration, "\n") + "\n" + likeAnyProgram
+	}
 	r.Write("/etc/hnet/hnet.yaml", configuration)
 }
 
