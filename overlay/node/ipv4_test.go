@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,7 +65,7 @@ func TestIPv4(t *testing.T) {
 	own, theirs := a.IPv4(), b.IPv4()
 	eventually(t, "the addresses are stored", func() bool {
 		content, _ := os.ReadFile(a.state("inet4.json"))
-		return strings.Contains(string(content), theirs.String())
+		return strings.Contains(string(content), strconv.Quote(theirs.String()))
 	})
 	if err := a.stop(); err != nil {
 		t.Fatal(err)
@@ -82,7 +83,7 @@ func TestIPv4(t *testing.T) {
 	}
 	eventually(t, "the peer's address is gone", func() bool {
 		content, _ := os.ReadFile(a.state("inet4.json"))
-		return !again.ipv4Of(b.identity.Address()).IsValid() && len(a.host.inet4().Peers) == 0 && !strings.Contains(string(content), theirs.String())
+		return !again.ipv4Of(b.identity.Address()).IsValid() && len(a.host.inet4().Peers) == 0 && !strings.Contains(string(content), strconv.Quote(theirs.String()))
 	})
 }
 
