@@ -8,7 +8,7 @@ RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./o
            ./dds/watch ./dds/spdp ./overlay/multicast ./overlay/socket ./test/monitor \
            ./overlay/portmap ./overlay/base/client ./overlay/base/server ./ros_pkg/hnet/... ./ros_pkg/ros/...
 
-.PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench ros-bench lanes redundant dds-sizes dds-scale watch-cost peers small lint deps clean
+.PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench ros-bench lanes redundant dds-sizes dds-scale watch-cost integrity peers small lint deps clean
 
 all: build
 
@@ -70,6 +70,10 @@ dds-scale: deps
 	@$(GO) build -o bin/ddsscale ./test/ddsscale && bin/ddsscale -o docs/dds-scale.md
 watch-cost: deps
 	@$(GO) build -o bin/watch-cost ./test/watch/cost && bin/watch-cost -o docs/traffic.md
+
+# 3 GB in every mode of the data path, by hash, and while sessions are renewed, ends move and strangers flood.
+integrity: deps
+	$(GO) test ./test/integrity -gb 1 -timeout 60m -v
 
 # Thousands of known and of active peers: docs/performance/peers.md. Little memory, one processor: docs/performance/small.md.
 peers: deps
