@@ -10,6 +10,7 @@ import (
 )
 
 const (
+	protocolTCP      = 6
 	protocolICMPv6   = 58
 	icmpUnreachable  = 1 // RFC 4443 §3.1
 	icmpProhibited   = 1 // its code "communication administratively prohibited"

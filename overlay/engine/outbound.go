@@ -67,7 +67,6 @@ type outbound struct {
 
 	standing standing // the queue in the device
 	signal   bool     // it is too long, and nobody was told yet
-	ahead    [devicePackets]bool
 
 	inspect Inspector    // nil if nobody looks
 	copies  *multicaster // nil until this host sends multicast

@@ -29,8 +29,6 @@ const (
 	largeFlows = 16
 )
 
-const protocolTCP = 6
-
 // standing watches a queue of the kernel's, by what is read from it.
 type standing struct {
 	codel     lane.Codel
@@ -64,26 +62,24 @@ func filled(arena []byte, ends []int, n int) bool {
 // hold them up without need. The order within a flow stays.
 func (o *outbound) batch(now time.Time, arena []byte, ends []int) {
 	var array [largeFlows]uint32
-	large, ok := flowsOfLarge(array[:0], arena, ends)
-	ahead := false
-	start := 0
-	for i, end := range ends {
-		superpacket := arena[start:end]
-		start = end
-		if ok && len(superpacket) <= sparseMost && !slices.Contains(large, lane.Flow(superpacket[tun.HeaderLen:])) {
-			o.packet(now, superpacket)
-			o.ahead[i], ahead = true, true
+	var ahead [devicePackets]bool
+	if large, ok := flowsOfLarge(array[:0], arena, ends); ok {
+		start := 0
+		for i, end := range ends {
+			superpacket := arena[start:end]
+			start = end
+			if len(superpacket) <= sparseMost && !slices.Contains(large, lane.Flow(superpacket[tun.HeaderLen:])) {
+				o.packet(now, superpacket)
+				ahead[i] = true
+			}
 		}
-	}
-	if ahead {
 		o.flush()
 	}
-	start = 0
+	start := 0
 	for i, end := range ends {
-		if !o.ahead[i] {
+		if !ahead[i] {
 			o.packet(now, arena[start:end])
 		}
-		o.ahead[i] = false
 		start = end
 	}
 }

@@ -1,10 +1,9 @@
 package integrity
 
 import (
-	"fmt"
-	"unsafe"
-
 	"golang.org/x/sys/unix"
+
+	"github.com/hnet-robotics/hnet_bridge/test/lab"
 )
 
 // unsegmented takes the segmentation offload from the underlay, as a plain network card has none: each datagram crosses alone. joined says whether the
@@ -18,34 +17,11 @@ func (w *world) unsegmented(joined bool) *world {
 			err = e.Netlink().LinkSetGSOMaxSegs(link, 1)
 		}
 		if err == nil {
-			err = e.Do(func() error { return setGRO("lan0", joined) })
+			err = e.Do(func() error { return lab.SetOffload("lan0", unix.ETHTOOL_SGRO, joined) })
 		}
 		if err != nil {
 			w.t.Fatalf("offloads of %s: %v", e.Name(), err)
 		}
 	}
 	return w
-}
-
-func setGRO(dev string, on bool) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	value := struct{ command, data uint32 }{unix.ETHTOOL_SGRO, 0}
-	if on {
-		value.data = 1
-	}
-	var request struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}
-	copy(request.name[:unix.IFNAMSIZ-1], dev)
-	request.data = unsafe.Pointer(&value)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
-		return fmt.Errorf("cannot switch GRO of %s: %w", dev, errno)
-	}
-	return nil
 }

@@ -328,25 +328,36 @@ func (h *Host) defaultRoute(dev string, gate *Host, gateDev string) error {
 	return nil
 }
 
-// offloadsOff makes the kernel hand over single packets with complete checksums on a device of the calling
-// thread's network namespace.
-func offloadsOff(dev string) error {
+// SetOffload switches one of ethtool's features (a command ETHTOOL_S…) of a device of the calling thread's network namespace.
+func SetOffload(dev string, command uint32, on bool) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	value := struct{ command, data uint32 }{command, 0}
+	if on {
+		value.data = 1
+	}
+	var request struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}
+	copy(request.name[:unix.IFNAMSIZ-1], dev)
+	request.data = unsafe.Pointer(&value)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return fmt.Errorf("cannot switch offload %#x of %s: %w", command, dev, errno)
+	}
+	return nil
+}
+
+// offloadsOff makes the kernel hand over single packets with complete checksums on a device of the calling
+// thread's network namespace.
+func offloadsOff(dev string) error {
 	for _, command := range []uint32{unix.ETHTOOL_STSO, unix.ETHTOOL_SGSO, unix.ETHTOOL_STXCSUM} {
-		value := struct{ command, data uint32 }{command, 0}
-		var request struct {
-			name [unix.IFNAMSIZ]byte
-			data unsafe.Pointer
-			_    [16]byte
-		}
-		copy(request.name[:unix.IFNAMSIZ-1], dev)
-		request.data = unsafe.Pointer(&value)
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
-			return fmt.Errorf("cannot switch off the offloads of %s: %w", dev, errno)
+		if err := SetOffload(dev, command, false); err != nil {
+			return err
 		}
 	}
 	return nil

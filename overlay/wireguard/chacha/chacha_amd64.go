@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/wireguard/alias"
 )
 
 const (
@@ -60,7 +62,7 @@ func (w *wide) Seal(dst, nonce, plaintext, additional []byte) []byte {
 	}
 	whole := slices.Grow(dst, n+tagSize)[:len(dst)+n+tagSize]
 	out := whole[len(dst):]
-	if shifted(out, plaintext) {
+	if alias.Shifted(out, plaintext) {
 		return w.standard.Seal(dst, nonce, plaintext, additional) // panics
 	}
 	seal(&w.key, unsafe.SliceData(nonce), unsafe.SliceData(out), unsafe.SliceData(plaintext), n, &out[n])
@@ -74,7 +76,7 @@ func (w *wide) Open(dst, nonce, sealed, additional []byte) ([]byte, error) {
 	}
 	whole := slices.Grow(dst, n)[:len(dst)+n]
 	out := whole[len(dst):]
-	if shifted(out, sealed) {
+	if alias.Shifted(out, sealed) {
 		return w.standard.Open(dst, nonce, sealed, additional) // panics
 	}
 	var tag [tagSize]byte
@@ -84,12 +86,4 @@ func (w *wide) Open(dst, nonce, sealed, additional []byte) ([]byte, error) {
 		return nil, errOpen
 	}
 	return whole, nil
-}
-
-// shifted tells whether the two share memory otherwise than from the same byte on.
-func shifted(x, y []byte) bool {
-	if len(x) == 0 || len(y) == 0 || &x[0] == &y[0] {
-		return false
-	}
-	return uintptr(unsafe.Pointer(&x[0])) <= uintptr(unsafe.Pointer(&y[len(y)-1])) && uintptr(unsafe.Pointer(&y[0])) <= uintptr(unsafe.Pointer(&x[len(x)-1]))
 }
