@@ -135,9 +135,15 @@ func (b *base) adopt(now time.Time, r *registration) {
 	m.do(action{kind: actEvent, event: r.event(Registered)})
 	m.plan(now)
 	r.begin(now, b.old)
-	if b.old != nil && !b.old.linked() {
+	if b.retirable() {
 		b.retire(now)
 	}
+}
+
+// retirable tells whether the registration whose place another has taken serves nothing any more. A connection does until the Base knows the new
+// registration: were it to end before, the Base would tell the peers that we are gone, and they would lose their Relays.
+func (b *base) retirable() bool {
+	return b.old != nil && !b.old.linked() && (b.old.dial == 0 || b.cur.known())
 }
 
 // retire ends the registration whose place another has taken.
@@ -300,7 +306,7 @@ func (b *base) tick(now time.Time) {
 		b.cur.tick(now)
 	}
 	if b.old != nil {
-		if b.old.tick(now); b.old.ended || !now.Before(b.retireAt) || !b.old.linked() {
+		if b.old.tick(now); b.old.ended || !now.Before(b.retireAt) || b.retirable() {
 			b.retire(now)
 		}
 	}

@@ -262,6 +262,33 @@ func TestUDPBlocked(t *testing.T) {
 	}
 }
 
+// The connection must not end before the Base knows the registration that takes its place: the peers would be told that we are gone, and lose their
+// Relays for nothing.
+func TestUDPTakesOverUnnoticed(t *testing.T) {
+	s := newSimulation(t)
+	x := s.base(1, 10*time.Millisecond)
+	d, peer := s.node(1, false), s.node(2, false)
+	d.noUDP = true
+	d.interests(peer)
+	peer.interests(d)
+	d.servers(x)
+	peer.servers(x)
+	s.until(5*time.Second, "met over TCP", func() bool { return d.over(x) == TCP && len(d.relays(peer)) == 1 && len(peer.relays(d)) == 1 })
+	r := peer.relays(d)[0]
+	d.noUDP, d.mute = false, wire.TypeControl
+	s.until(40*time.Second, "UDP", func() bool { return d.over(x) == UDP })
+	s.run(500 * time.Millisecond)
+	if len(d.m.conns) != 1 {
+		t.Error("the connection ended before the Base could know what takes its place")
+	}
+	d.mute = 0
+	s.until(5*time.Second, "the connection ends", func() bool { return len(d.m.conns) == 0 })
+	s.run(2 * reunion)
+	if !r.Live() || peer.told(PeerGone, nil, nil) != 0 || peer.told(PeerHere, nil, nil) == 0 {
+		t.Errorf("the peer was told gone %d times; its Relay lives: %v", peer.told(PeerGone, nil, nil), r.Live())
+	}
+}
+
 func TestUDPIsBlockedLater(t *testing.T) {
 	s, x, y, _, d, peer := pair(t, false)
 	d.noUDP = true

@@ -105,6 +105,9 @@ func (r *registration) begin(now time.Time, old *registration) {
 	r.carrying = old != nil && !old.forgotten && old.linked()
 }
 
+// known tells whether the Base has answered what begin told it, and so has put this registration in force.
+func (r *registration) known() bool { return r.s.Queued() == 0 && r.ping.since.IsZero() }
+
 // carry puts a Relay of this registration in place of each of the old one: the Base reads our interests before what is relayed behind them, so that
 // not a datagram need be lost until it confirms.
 func (r *registration) carry(now time.Time, old *registration) {

@@ -85,6 +85,7 @@ type simNode struct {
 	addr   netip.AddrPort // as Bases see it
 	noUDP  bool           // a firewall drops all UDP
 	noTCP  bool
+	mute   wire.Type // datagrams of this type that it sends are lost
 	events []Event
 	logs   []string
 	bytes  int // on the wire over UDP, both ways, IPv4 headers included
@@ -201,7 +202,7 @@ func (d *simNode) transmit(to netip.AddrPort, b []byte) {
 	d.bytes += 28 + len(b)
 	d.count++
 	d.sent = append(d.sent, fmt.Sprintf("%#x %v", b[0], to))
-	if d.noUDP {
+	if d.noUDP || wire.TypeOf(b) == d.mute {
 		return
 	}
 	from := d.addr

@@ -11,6 +11,9 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 )
 
+// reunion is the Base's: how long a client that registers anew may take to name its peers again before they are told that it is gone.
+const reunion = 2 * time.Second
+
 // simBase is a Base made of session's half.
 type simBase struct {
 	s        *simulation
@@ -218,10 +221,22 @@ func (b *simBase) confirm(c *simClient) {
 		return
 	}
 	delete(b.pending, c.address)
-	if old := b.clients[c.address]; old != nil {
-		b.gone(old)
-	}
+	old := b.clients[c.address]
 	b.clients[c.address] = c
+	if old == nil {
+		return
+	}
+	// Its peers stay linked if it names them again.
+	b.s.after(reunion, func() {
+		if b.clients[c.address] != c {
+			return
+		}
+		for _, a := range old.interests {
+			if c.of[a] == 0 {
+				b.tell(b.clients[a], c, false)
+			}
+		}
+	})
 }
 
 func (b *simBase) message(c *simClient, kind wire.Kind, body []byte, from netip.AddrPort) {
