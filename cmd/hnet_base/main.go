@@ -19,6 +19,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/identity"
 	"github.com/hnet-robotics/hnet_bridge/overlay/statefile"
 	"github.com/hnet-robotics/hnet_bridge/overlay/systemd"
+	"github.com/hnet-robotics/hnet_bridge/overlay/waiter"
 )
 
 // Exit codes: 0 done, 1 failed, 2 usage.
@@ -41,7 +42,10 @@ type options struct {
 	level          slog.Level
 }
 
-func main() { os.Exit(run()) }
+func main() {
+	waiter.Reserve()
+	os.Exit(run())
+}
 
 func run() int {
 	args := os.Args[1:]

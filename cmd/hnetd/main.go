@@ -20,6 +20,7 @@ import (
 	"github.com/hnet-robotics/hnet_bridge/overlay/memory"
 	"github.com/hnet-robotics/hnet_bridge/overlay/node"
 	"github.com/hnet-robotics/hnet_bridge/overlay/systemd"
+	"github.com/hnet-robotics/hnet_bridge/overlay/waiter"
 )
 
 // Exit codes: 0 done, 1 failed, 2 usage.
@@ -28,7 +29,10 @@ const (
 	exitUsage  = 2
 )
 
-func main() { os.Exit(run()) }
+func main() {
+	waiter.Reserve()
+	os.Exit(run())
+}
 
 func run() int {
 	paths := config.FindPaths(os.Getenv)

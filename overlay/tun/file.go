@@ -7,20 +7,21 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/waiter"
 )
 
 // maxParts is IOV_MAX, the largest number of parts of one gathered write.
 const maxParts = 1024
 
-// file is a Device on a /dev/net/tun file. The functions given to the runtime
-// poller and their arguments live here, so that no call allocates.
+// file is a Device on a /dev/net/tun file. The functions given to the Descriptor
+// and their arguments live here, so that no call allocates.
 type file struct {
-	f      *os.File
-	raw    syscall.RawConn
+	name   string
+	fd     *waiter.Descriptor
 	uso    bool
 	closed atomic.Bool
 	read   reader
@@ -50,53 +51,35 @@ type writer struct {
 // uso tells that the kernel accepted TUN_F_USO4 and TUN_F_USO6. The file is set
 // to non-blocking.
 func NewFile(f *os.File, uso bool) (Device, error) {
-	f, err := pollable(f)
-	if err != nil {
-		return nil, fmt.Errorf("tun: %s cannot be read without blocking: %w", f.Name(), err)
-	}
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("tun: %s: %w", f.Name(), err)
 	}
-	d := &file{f: f, raw: raw, uso: uso}
+	// A second descriptor of the same file, of which the runtime's poller knows nothing.
+	fd := -1
+	if cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tun: %s: %w", f.Name(), err)
+	}
+	wait, err := waiter.New(fd)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("tun: %s cannot be read without blocking: %w", f.Name(), err)
+	}
+	f.Close()
+	d := &file{name: f.Name(), fd: wait, uso: uso}
 	d.read.poll = d.read.drain
 	d.write.poll = d.write.gather
 	return d, nil
-}
-
-// pollable returns f, or a new file in its place, such that the runtime poller
-// waits for it: a file that was in blocking mode when Go first saw it is not.
-func pollable(f *os.File) (*os.File, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return f, err
-	}
-	fd := -1
-	if cerr := raw.Control(func(old uintptr) {
-		if err = unix.SetNonblock(int(old), true); err != nil || f.SetReadDeadline(time.Time{}) == nil {
-			return
-		}
-		fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0)
-	}); cerr != nil {
-		return f, cerr
-	}
-	if err != nil || fd < 0 {
-		return f, err
-	}
-	g := os.NewFile(uintptr(fd), f.Name())
-	if err := g.SetReadDeadline(time.Time{}); err != nil {
-		g.Close()
-		return f, err
-	}
-	f.Close()
-	return g, nil
 }
 
 func (d *file) USO() bool { return d.uso }
 
 func (d *file) Close() error {
 	d.closed.Store(true)
-	return d.f.Close()
+	return d.fd.Close()
 }
 
 func (d *file) ReadBatch(b []byte, ends []int) (int, error) {
@@ -107,11 +90,12 @@ func (d *file) ReadBatch(b []byte, ends []int) (int, error) {
 	r.Lock()
 	defer r.Unlock()
 	r.b, r.ends, r.n, r.errno = b, ends, 0, 0
-	err := d.raw.Read(r.poll)
+	err := d.fd.Read(r.poll)
 	n, errno := r.n, r.errno
 	r.b, r.ends = nil, nil
 	switch {
 	case n > 0:
+		waiter.Brought(ends[n-1])
 		return n, nil // an error met after that shows again in the next call
 	case err != nil || errno != 0:
 		return 0, d.fail("read", err, errno)
@@ -163,13 +147,13 @@ func (d *file) Write(parts [][]byte) error {
 		w.size += len(p)
 	}
 	w.n, w.errno = 0, 0
-	err := d.raw.Write(w.poll)
+	err := d.fd.Write(w.poll)
 	clear(w.iov)
 	if err != nil || w.errno != 0 {
 		return d.fail("write", err, w.errno)
 	}
 	if w.n != w.size {
-		return fmt.Errorf("tun: write to %s: %w", d.f.Name(), io.ErrShortWrite)
+		return fmt.Errorf("tun: write to %s: %w", d.name, io.ErrShortWrite)
 	}
 	return nil
 }
@@ -197,9 +181,9 @@ func (d *file) fail(what string, err error, errno syscall.Errno) error {
 	case err != nil || errno == syscall.EBADFD:
 		// A file without interface cannot be waited for: the poller then says
 		// so before the kernel does.
-		return fmt.Errorf("tun: %s %s: the interface was removed: %w", what, d.f.Name(), syscall.EBADFD)
+		return fmt.Errorf("tun: %s %s: the interface was removed: %w", what, d.name, syscall.EBADFD)
 	case errno == syscall.EIO:
-		return fmt.Errorf("tun: %s %s: the interface is down: %w", what, d.f.Name(), errno)
+		return fmt.Errorf("tun: %s %s: the interface is down: %w", what, d.name, errno)
 	}
-	return fmt.Errorf("tun: %s %s: %w", what, d.f.Name(), errno)
+	return fmt.Errorf("tun: %s %s: %w", what, d.name, errno)
 }

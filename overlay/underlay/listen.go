@@ -7,8 +7,11 @@ import (
 	"net"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/waiter"
 )
 
 // Options of a socket. A zero size leaves the kernel's default.
@@ -29,8 +32,7 @@ const lightBuffer = 8 << 10
 
 // UDP is a Socket of the kernel.
 type UDP struct {
-	conn   *net.UDPConn
-	raw    syscall.RawConn
+	conn   descriptor
 	opt    Options
 	ipv6   bool
 	port   uint16
@@ -66,26 +68,43 @@ func Listen(network string, port uint16, opt Options) (*UDP, error) {
 	if err != nil {
 		return nil, fmt.Errorf("underlay: %w", err)
 	}
-	conn := pc.(*net.UDPConn)
-	raw, err := conn.SyscallConn()
-	if err == nil && opt.Light {
-		err = opt.fill(raw)
-	}
-	if err == nil {
-		recv, send := opt.RecvBuffer, opt.SendBuffer
-		if opt.Light {
-			recv, send = lightBuffer, lightBuffer
-		}
-		err = setBuffers(conn, recv, send)
-	}
-	if err != nil {
-		conn.Close()
+	u := &UDP{opt: opt, ipv6: ipv6, port: pc.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
+	if err := u.own(pc.(*net.UDPConn)); err != nil {
+		pc.Close()
 		return nil, fmt.Errorf("underlay: %s: %w", network, err)
 	}
-	u := &UDP{conn: conn, raw: raw, opt: opt, ipv6: ipv6, port: conn.LocalAddr().(*net.UDPAddr).AddrPort().Port()}
 	u.reader.init(u)
 	u.writer.init(u)
 	return u, nil
+}
+
+// own takes a socket over and sets its buffers. A light one stays with the runtime's poller, for which hundreds are a light matter.
+func (u *UDP) own(conn *net.UDPConn) (err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if u.opt.Light {
+		if err = u.opt.fill(raw); err == nil {
+			err = setBuffers(raw, lightBuffer, lightBuffer)
+		}
+		u.conn = polled{raw, conn}
+		return err
+	}
+	if err := setBuffers(raw, u.opt.RecvBuffer, u.opt.SendBuffer); err != nil {
+		return err
+	}
+	fd := -1
+	if cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil || err != nil {
+		return errors.Join(cerr, err)
+	}
+	d, err := waiter.New(fd)
+	if err != nil {
+		unix.Close(fd)
+		return err
+	}
+	u.conn = d
+	return conn.Close() // of the runtime's poller; the socket has another descriptor
 }
 
 // fill replaces sizes that are zero by the kernel's defaults, for Promote.
@@ -105,14 +124,17 @@ func (o *Options) fill(raw syscall.RawConn) error {
 }
 
 // setBuffers sets the sizes of the kernel's buffers; 0 leaves one as it is.
-func setBuffers(conn *net.UDPConn, recv, send int) (err error) {
-	if recv > 0 {
-		err = conn.SetReadBuffer(recv)
+func setBuffers(raw syscall.RawConn, recv, send int) (err error) {
+	set := func(fd uintptr, key, size int) {
+		if size > 0 && err == nil {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, key, size)
+		}
 	}
-	if send > 0 {
-		err = errors.Join(err, conn.SetWriteBuffer(send))
-	}
-	return err
+	cerr := raw.Control(func(fd uintptr) {
+		set(fd, unix.SO_RCVBUF, recv)
+		set(fd, unix.SO_SNDBUF, send)
+	})
+	return errors.Join(cerr, err)
 }
 
 // prepare sets the options that must be there before the first datagram is.
@@ -171,7 +193,7 @@ func (u *UDP) Promote() error {
 	if err := setBuffers(u.conn, u.opt.RecvBuffer, u.opt.SendBuffer); err != nil {
 		return u.failed("enlarge the buffers", err)
 	}
-	if err := u.raw.Control(func(fd uintptr) { joinTrains(int(fd)) }); err != nil {
+	if err := u.conn.Control(func(fd uintptr) { joinTrains(int(fd)) }); err != nil {
 		return u.failed("join trains", err)
 	}
 	u.opt.Light, w.light = false, false
@@ -182,7 +204,23 @@ func (u *UDP) Promote() error {
 func (u *UDP) LocalPort() uint16 { return u.port }
 
 // SyscallConn gives access to the file descriptor, for socket options.
-func (u *UDP) SyscallConn() (syscall.RawConn, error) { return u.conn.SyscallConn() }
+func (u *UDP) SyscallConn() (syscall.RawConn, error) { return u.conn, nil }
 
 // Close closes the socket and unblocks ReadBatch and WriteBatch.
 func (u *UDP) Close() error { return u.conn.Close() }
+
+// descriptor is the descriptor of a socket, and how it is waited for.
+type descriptor interface {
+	syscall.RawConn
+	SetWriteDeadline(time.Time) error
+	Close() error
+}
+
+// polled is a descriptor that the runtime's poller waits for.
+type polled struct {
+	syscall.RawConn
+	conn *net.UDPConn
+}
+
+func (p polled) SetWriteDeadline(t time.Time) error { return p.conn.SetWriteDeadline(t) }
+func (p polled) Close() error                       { return p.conn.Close() }

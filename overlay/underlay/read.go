@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hnet-robotics/hnet_bridge/overlay/waiter"
 )
 
 const (
@@ -62,7 +65,7 @@ func (u *UDP) ReadBatch(ms []Message) (int, error) {
 	defer r.Unlock()
 	for noise := 1; ; noise++ {
 		r.prepare(ms)
-		if err := u.raw.Read(r.poll); err != nil {
+		if err := u.conn.Read(r.poll); err != nil {
 			return 0, u.failed("receive", err)
 		}
 		switch {
@@ -119,13 +122,14 @@ func (r *reader) prepare(ms []Message) {
 
 // finish moves what the kernel wrote into ms.
 func (r *reader) finish(ms []Message) {
-	now := time.Now().UnixNano()
+	now, bytes := time.Now().UnixNano(), 0
 	for i := range ms {
 		m, h, s := &ms[i], &r.hdrs[i], &r.slots[i]
 		m.N = int(h.n)
 		m.Headroom, m.DF = 0, false
 		m.Remote = endpoint(&s.name, r.zones)
 		s.control.decode(m, int(h.hdr.Controllen), now)
+		bytes += m.N
 		if h.hdr.Flags&unix.MSG_TRUNC != 0 {
 			m.N = 0
 		}
@@ -133,6 +137,7 @@ func (r *reader) finish(ms []Message) {
 			m.Segment = 0
 		}
 	}
+	waiter.Brought(bytes)
 }
 
 // fromNetwork reports whether an error of a system call tells of something
@@ -150,7 +155,7 @@ func fromNetwork(errno syscall.Errno) bool {
 
 // failed makes one error of what the poller or the kernel said.
 func (u *UDP) failed(what string, err error) error {
-	if errors.Is(err, net.ErrClosed) {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {
 		return net.ErrClosed
 	}
 	return fmt.Errorf("underlay: %s on UDP port %d: %w", what, u.port, err)

@@ -327,7 +327,7 @@ func (w *writer) full() bool {
 func (u *UDP) flush() error {
 	w := &u.writer
 	w.wait = false
-	if err := u.raw.Write(w.poll); err != nil {
+	if err := u.conn.Write(w.poll); err != nil {
 		return u.failed("send", err)
 	}
 	if w.full() {
@@ -349,7 +349,7 @@ func (u *UDP) await() error {
 		if w.errno != syscall.EAGAIN {
 			time.Sleep(pause)
 		}
-		err := u.raw.Write(w.poll)
+		err := u.conn.Write(w.poll)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return ErrFull
