@@ -81,15 +81,15 @@ func (es *echoes) remove(token [16]byte) {
 	}
 }
 
-// answer reports whether an ICMPv6 packet from a peer is the reply to a ping of ours, which then ends here.
-func (es *echoes) answer(now time.Time, from netip.Addr, packet []byte) bool {
+// answer reports whether an ICMPv6 packet, whose source was judged, is the reply to a ping of ours, which then ends here.
+func (es *echoes) answer(now time.Time, packet []byte) bool {
 	if es.pending.Load() == 0 || len(packet) != ipv6HeaderLen+icmpHeaderLen+16 || packet[ipv6HeaderLen] != icmpEchoReply {
 		return false
 	}
 	es.mu.Lock()
 	defer es.mu.Unlock()
 	w, ok := es.waiting[[16]byte(packet[ipv6HeaderLen+icmpHeaderLen:])]
-	if !ok || w.peer != from {
+	if !ok || w.peer != netip.AddrFrom16([16]byte(packet[8:24])) {
 		return false
 	}
 	select {

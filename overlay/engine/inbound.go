@@ -57,6 +57,7 @@ type inbound struct {
 	home    Carrier         // of what comes by itself
 	main    bool            // socket is one of the two that know the uplinks apart
 	carrier Carrier         // of the run: home, or the relay that brought it
+	itself  bool            // carrier is that of what the message at hand brought by itself
 	out     *outbound
 	up      *tun.Coalescer
 	opener  wireguard.Opener
@@ -68,6 +69,7 @@ type inbound struct {
 	// The run: datagrams of one session in one train, opened but not yet judged.
 	entry  indexEntry
 	index  uint32
+	judged judged
 	opened [runDatagrams]openedMessage
 	count  int
 
@@ -96,7 +98,7 @@ func (in *inbound) message(now time.Time, m *underlay.Message) {
 	if size <= 0 {
 		size = m.N
 	}
-	in.bulk = m.N >= bulkLeast
+	in.bulk, in.itself = m.N >= bulkLeast, false
 	if own := in.e.cfg.Own; own != nil && in.socket != nil && kindOf(m.Buf[:min(size, m.N)]) >= kindSTUN && own.Train(now, m, in.socket) {
 		return
 	}
@@ -113,7 +115,10 @@ func (in *inbound) message(now time.Time, m *underlay.Message) {
 func (in *inbound) datagram(now time.Time, b []byte, m *underlay.Message) {
 	switch k := kindOf(b); k {
 	case kindTransport, kindHandshake:
-		in.by(now, in.carrierOf(m), m)
+		if !in.itself {
+			in.by(now, in.carrierOf(m), m)
+			in.itself = true
+		}
 		in.wireguard(now, k, b, m)
 	case kindOwn, kindSTUN:
 		in.own(now, b, m)
@@ -149,6 +154,7 @@ func (in *inbound) own(now time.Time, b []byte, m *underlay.Message) {
 		return
 	}
 	in.by(now, via, m)
+	in.itself = false
 	in.wireguard(now, kindOf(inner), inner, m)
 }
 
@@ -255,6 +261,7 @@ func (in *inbound) endRun(now time.Time, m *underlay.Message) {
 	p.mu.Unlock()
 	p.used.Store(now.UnixNano())
 	p.rx.Add(uint64(bytes))
+	in.judged.forget()
 	for _, o := range accepted {
 		in.deliver(now, p, o.plaintext, m)
 	}
@@ -308,17 +315,25 @@ func (e *Engine) join(now time.Time, p *peer, piece []byte) ([]byte, error) {
 // packet gives an IP packet to hnet0 if it comes from the peer's own addresses and goes to ours.
 func (in *inbound) packet(now time.Time, p *peer, b []byte, tos byte) {
 	e := in.e
-	h, ok := e.parse(b)
+	multicast := false
+	length, protocol, ok := in.judged.like(b)
 	if !ok {
-		e.stats.Malformed.Add(1)
-		return
+		h, ok := e.parse(b)
+		if !ok {
+			e.stats.Malformed.Add(1)
+			return
+		}
+		multicast = e.cfg.Multicast != nil && h.destination.IsMulticast()
+		if !p.allows(h.source) || (h.destination != e.address && !multicast) {
+			e.stats.Spoofed.Add(1)
+			return
+		}
+		length, protocol = h.length, h.nextHeader
+		if !multicast && b[0]>>4 == 6 {
+			in.judged.remember(b)
+		}
 	}
-	multicast := e.cfg.Multicast != nil && h.destination.IsMulticast()
-	if !p.allows(h.source) || (h.destination != e.address && !multicast) {
-		e.stats.Spoofed.Add(1)
-		return
-	}
-	b = b[:h.length]
+	b = b[:length]
 	if admit := e.cfg.Admit; admit != nil && !admit(p.address, b) {
 		e.stats.Barred.Add(1)
 		return
@@ -330,10 +345,10 @@ func (in *inbound) packet(now time.Time, p *peer, b []byte, tos byte) {
 		in.multicast(now, p, b)
 		return
 	}
-	if h.nextHeader == protocolICMPv6 && e.echoes.answer(now, h.source, b) {
+	if protocol == protocolICMPv6 && e.echoes.answer(now, b) {
 		return
 	}
-	if in.signal && in.bulk && h.nextHeader == protocolTCP {
+	if in.signal && in.bulk && protocol == protocolTCP {
 		if in.signal = false; e.signal(b) {
 			return
 		}

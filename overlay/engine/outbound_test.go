@@ -2,6 +2,7 @@ package engine
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +41,82 @@ func BenchmarkOutbound(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/packet")
 		})
+	}
+}
+
+// A train is of datagrams for one peer by one path, of one size but for the last, whether they are of one passage or of several.
+func TestTrains(t *testing.T) {
+	a, b := sides(t)
+	o, p, q := a.out, a.peers.get(b.address), &peer{}
+	here := p.path
+	there := here
+	there.Remote = netip.MustParseAddrPort("192.0.2.77:5582")
+	for _, test := range []struct {
+		name string
+		do   func()
+		want []int // datagrams in each train
+	}{
+		{"one passage", func() {
+			n := o.nextPassage().number
+			o.room(p, &here, n, 100, 0)
+			o.room(p, &here, n, 100, 0)
+			o.room(p, &here, n, 60, 0)
+			o.room(p, &here, n, 60, 0) // a shorter one ended the train
+		}, []int{3, 1}},
+		{"two alike", func() {
+			o.room(p, &here, o.nextPassage().number, 100, 0)
+			o.room(p, &here, o.nextPassage().number, 100, 0)
+		}, []int{2}},
+		{"two paths", func() {
+			o.room(p, &here, o.nextPassage().number, 100, 0)
+			o.room(p, &there, o.nextPassage().number, 100, 0)
+		}, []int{1, 1}},
+		{"two peers", func() {
+			o.room(p, &here, o.nextPassage().number, 100, 0)
+			o.room(q, &here, o.nextPassage().number, 100, 0)
+		}, []int{1, 1}},
+		{"a message of our own between", func() {
+			n := o.nextPassage().number
+			o.room(p, &here, n, 100, 0)
+			o.room(q, &there, 0, 100, 0)
+			o.room(p, &here, n, 100, 0)
+		}, []int{1, 1, 1}},
+		{"for nobody", func() {
+			o.room(nil, &here, 0, 100, 0)
+			o.room(nil, &here, 0, 100, 0)
+		}, []int{1, 1}},
+		{"congestion marks", func() {
+			n := o.nextPassage().number
+			o.room(p, &here, n, 100, 0)
+			o.room(p, &here, n, 100, 3)
+		}, []int{1, 1}},
+		{"a larger one", func() {
+			n := o.nextPassage().number
+			o.room(p, &here, n, 100, 0)
+			o.room(p, &here, n, 101, 0)
+		}, []int{1, 1}},
+		{"as many as the kernel takes", func() {
+			n := o.nextPassage().number
+			for range trainDatagrams + 1 {
+				o.room(p, &here, n, 100, 0)
+			}
+		}, []int{trainDatagrams, 1}},
+		{"as large as the kernel takes", func() {
+			n := o.nextPassage().number
+			for range 3 {
+				o.room(p, &here, n, trainBytes/2, 0)
+			}
+		}, []int{2, 1}},
+	} {
+		test.do()
+		var got []int
+		for _, info := range o.from {
+			got = append(got, info.count)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: trains of %v, want %v", test.name, got, test.want)
+		}
+		o.trains, o.from, o.used = o.trains[:0], o.from[:0], 0
 	}
 }
 

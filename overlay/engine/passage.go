@@ -12,8 +12,9 @@ import (
 type passage struct {
 	k      *wireguard.Keypair // nil: it must wait
 	path   Path
-	second Path // of copies, none if it is not valid
-	native bool // the peer joins pieces
+	second Path   // of copies, none if it is not valid
+	native bool   // the peer joins pieces
+	number uint64 // 0 if it is not of a superpacket
 
 	paced, pacedSecond *pace.Controller // of the two paths, nil if nothing holds them back
 }
@@ -120,5 +121,5 @@ func (o *outbound) again(p *peer, path Path, datagram []byte, tos byte) {
 			trains: make([]underlay.Message, 0, copiesAtOnce), from: make([]trainInfo, 0, copiesAtOnce),
 		}
 	}
-	copy(o.twin.room(p, path, len(datagram), tos), datagram)
+	copy(o.twin.room(p, &path, 0, len(datagram), tos), datagram)
 }

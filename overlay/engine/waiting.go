@@ -59,7 +59,7 @@ func (e *Engine) flushLanes(now time.Time, p *peer, out *outbound) (sent bool, t
 		if !ok {
 			break
 		}
-		s := &out.passage
+		s := out.nextPassage()
 		todo |= p.admit(e, now, len(item.Superpacket), item.Redundant, s)
 		if s.k == nil {
 			e.timers.arm(p, p.next())

@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -17,6 +19,13 @@ func TestSecondDaemon(t *testing.T) {
 	_, a, b := twoRobots(t, lab.Link{}, lab.Dual)
 	fleet.Trust(a, b)
 	mustPing(t, a, b.Address)
+	// The state folder is to stay as it is from now on: the profiles are written after the whitelist.
+	lab.Eventually(t, 10*time.Second, "the profiles with the new peer", func() error {
+		if router := snapshot(t, a.Path(stateDir))["/dds/zenoh-router.json5"]; !strings.Contains(router, b.Address.String()) {
+			return errors.New(router)
+		}
+		return nil
+	})
 	for name, test := range map[string]struct {
 		words []string
 		args  []string
