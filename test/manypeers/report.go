@@ -69,8 +69,8 @@ func (r report) write(path string) error {
 	}
 	for name, p := range map[string]plot{
 		"peers-known.svg":  {"Resident memory by known peers, MB", []curve{{"all", known}, {"private", private}}},
-		"peers-active.svg": {"Private memory by peers with sessions, MB", []curve{{"a packet a second each", memory}}},
-		"peers-cpu.svg":    {"CPU by peers with sessions, ms a second", []curve{{"a packet a second each way", busy}}},
+		"peers-active.svg": {"Private memory by peers with sessions, MB", []curve{{"1 packet/s each", memory}}},
+		"peers-cpu.svg":    {"CPU by peers with sessions, ms a second", []curve{{"1 packet/s each way", busy}}},
 	} {
 		files[filepath.Join(filepath.Dir(path), name)] = p.svg()
 	}
