@@ -67,7 +67,7 @@ type Descriptor struct {
 
 	reading sync.Mutex
 	soon    bool // the last wait was not longer than near
-	wait    pollfd
+	wait    unix.PollFd
 	timeout unix.Timespec
 	spin    spin
 
@@ -84,13 +84,6 @@ type Descriptor struct {
 }
 
 var _ syscall.RawConn = (*Descriptor)(nil)
-
-// pollfd is struct pollfd of ppoll(2).
-type pollfd struct {
-	fd      int32
-	events  int16
-	revents int16
-}
 
 // New takes fd over, which no other poller may wait for, and makes it non-blocking. It fails for what epoll(7) does not take, such as a regular file, and
 // leaves fd open then.
@@ -188,11 +181,11 @@ func (d *Descriptor) stay(f func(fd uintptr) bool) (done bool) {
 
 // sleep waits in ppoll; false = near is over, or there is an error that reading does not end.
 func (d *Descriptor) sleep() (ready bool) {
-	d.wait = pollfd{fd: int32(d.fd), events: unix.POLLIN}
+	d.wait = unix.PollFd{Fd: int32(d.fd), Events: unix.POLLIN}
 	d.timeout = unix.NsecToTimespec(near.Nanoseconds())
 	n, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&d.wait)), 1, uintptr(unsafe.Pointer(&d.timeout)), 0, 0, 0)
 	// The runtime interrupts whom it wants to preempt; the call of f lets it.
-	return errno == syscall.EINTR || n == 1 && d.wait.revents&unix.POLLIN != 0
+	return errno == syscall.EINTR || n == 1 && d.wait.Revents&unix.POLLIN != 0
 }
 
 // leave waits by the runtime's poller.
