@@ -61,7 +61,7 @@ func run() int {
 	flags.StringVar(&o.metrics, "metrics", "", "`address` to serve Prometheus metrics on, as 127.0.0.1:9587; \"\" = none")
 	flags.UintVar(&o.relayRate, "relay-rate", 200, "`Mbit/s` that are relayed for one client at most; 0 = no limit")
 	flags.UintVar(&o.totalRate, "total-rate", 0, "`Mbit/s` that are relayed for all clients together, shared fairly; 0 = as much as goes")
-	flags.IntVar(&o.nice, "nice", -10, "`priority` among this host's programs, -20 (before all) to 19; 0 = as it was started")
+	flags.IntVar(&o.nice, "nice", -4, "`priority` among this host's programs, -20 (before all) to 19; 0 = as it was started")
 	flags.TextVar(&o.level, "log-level", slog.LevelInfo, "least `level` that is logged: debug, info, warn or error")
 	version := flags.Bool("version", false, "print the version and exit")
 	err := flags.Parse(args)
