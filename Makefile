@@ -5,7 +5,7 @@ LDFLAGS := -s -w -X github.com/hnet-robotics/hnet_bridge/overlay/api.version=$(V
 UNITS   := ./cmd/... ./config/... ./dds/... ./examples/... ./overlay/... ./ros_pkg/...
 # Where goroutines meet. Pure machines (overlay/path, nat, lane, pace, ros_pkg/rtps/machine) start none, so there is nothing to find.
 RACE    := ./overlay/engine ./overlay/node ./overlay/wireguard ./overlay/lan ./overlay/underlay ./overlay/tun ./overlay/api ./overlay/contact ./overlay/whitelist ./overlay/clock \
-           ./dds/watch ./dds/spdp ./overlay/multicast ./overlay/socket ./test/monitor \
+           ./overlay/waiter ./dds/watch ./dds/spdp ./overlay/multicast ./overlay/socket ./test/monitor \
            ./overlay/portmap ./overlay/base/client ./overlay/base/server ./ros_pkg/hnet/... ./ros_pkg/ros/...
 
 .PHONY: all build test unit race fuzz demo nat-matrix recovery idle relay bench ros-bench lanes redundant dds-sizes dds-scale watch-cost integrity peers small lint deps clean
